@@ -1,0 +1,38 @@
+# The two commands are `make demo` and `make test`; each sets up what it needs.
+SHELL := /bin/bash
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: setup demo test test-fast lint format lock docs bench clean
+
+setup:
+	@bash scripts/setup.sh $(VENV)
+
+demo: setup
+	@bash scripts/demo.sh $(VENV)
+
+test: setup lint
+	$(BIN)/python -m pytest tests
+
+test-fast: setup
+	$(BIN)/python -m pytest tests -m "not slow" -n 2
+
+lint: setup
+	$(BIN)/ruff check launcher runner tests scripts
+	$(BIN)/ruff format --check launcher runner tests scripts
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/check_size.py
+
+format: setup
+	$(BIN)/ruff check --fix launcher runner tests scripts
+	$(BIN)/ruff format launcher runner tests scripts
+
+lock: setup
+	bash scripts/lock.sh
+
+bench: setup
+	$(BIN)/python -m tests.benchmarks
+
+clean:
+	rm -rf $(VENV) .demo build dist outputs
