@@ -1,0 +1,12 @@
+"""Rules between keys: named pure functions ``(config) -> findings``, each in the module of its topic.
+
+A rule is a function in a topic module's ``RULES`` list; it sees the typed config and says which keys a finding is
+about. Where they stand in the file is looked up for it.
+"""
+
+from ftl_config.rules import complete
+from ftl_config.rules.registry import Finding, check_rules
+
+TOPICS = (complete,)
+
+__all__ = ["TOPICS", "Finding", "check_rules"]
