@@ -1,0 +1,87 @@
+"""What one attempt of a run works with: configuration, ranks, events, checkpoint store."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ftl_config import Config, LoadedConfig
+from ftl_config.protocol import Env, EventType
+from ftl_runner.checkpoints.commit import RunIdentity
+from ftl_runner.checkpoints.manifest import Manifest
+from ftl_runner.checkpoints.store import CheckpointStore
+from ftl_runner.clock import PhaseClock
+from ftl_runner.distributed.ranks import Ranks
+from ftl_runner.events import EventStream
+from ftl_runner.stop import StopSignal
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """A training run as its starter describes it; picklable, holds no secret.
+
+    ``checkpoint_uri`` None means the output directory. ``resume`` continues from the newest committed checkpoint
+    where there is one.
+    """
+
+    loaded: LoadedConfig
+    run_id: str
+    checkpoint_uri: str | None
+    resume: bool
+    workdir: str = field(default_factory=os.getcwd)
+
+    @property
+    def output_dir(self) -> Path:
+        return Path(self.loaded.config.checkpointing.output_dir).expanduser().absolute()
+
+    @property
+    def store_uri(self) -> str:
+        return self.checkpoint_uri or str(self.output_dir)
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """Everything a method's ``run`` needs, the same for every executor."""
+
+    job: TrainJob
+    ranks: Ranks
+    events: EventStream
+    stop: StopSignal
+    store: CheckpointStore
+    identity: RunIdentity
+    clock: PhaseClock
+    resume_from: Manifest | None
+
+    @property
+    def config(self) -> Config:
+        return self.job.loaded.config
+
+    @property
+    def output_dir(self) -> Path:
+        return self.job.output_dir
+
+    def warn(self, message: str) -> None:
+        self.events.emit(EventType.WARNING, message=message)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended: ``succeeded``, or ``stopped`` by a signal after saving ``step``."""
+
+    status: str
+    step: int
+    total_steps: int
+
+
+def job_from_environment(loaded: LoadedConfig) -> TrainJob:
+    """The job of ``ftl-runner train``: identity and store from the launcher's ``FTL_*`` variables.
+
+    Under a launcher a run always continues from its newest checkpoint (a recovered job is the same run). By hand
+    it does so where ``resume_from_checkpoint`` or ``auto_resume_from_checkpoints`` asks for it, as Axolotl does.
+    """
+    keys = loaded.config.checkpointing
+    run_id = os.environ.get(Env.RUN_ID)
+    uri = os.environ.get(Env.CHECKPOINT_URI) or (str(keys.checkpoint) if keys.checkpoint else None)
+    resume = run_id is not None or bool(keys.auto_resume_from_checkpoints) or keys.resume_from_checkpoint is True
+    return TrainJob(loaded, run_id or Path(keys.output_dir).name, uri, resume)

@@ -1,0 +1,58 @@
+"""DeepSpeed: the JSON of the ``deepspeed`` key, made ready for this run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftl_config.assets import asset_path
+from ftl_config.errors import FtlError
+
+if TYPE_CHECKING:
+    from ftl_config import Config
+
+
+class DeepSpeedConfigError(FtlError):
+    """The ``deepspeed`` key names no readable configuration."""
+
+
+def deepspeed_config(config: Config, *, use_cpu: bool) -> dict[str, Any] | None:
+    """DeepSpeed's configuration as a dict, or None. ``auto`` values are left for transformers to fill.
+
+    A path is tried as written; a bare name such as ``zero2.json`` or ``deepspeed_configs/zero2.json`` falls back
+    to the files that ship with ftl.
+
+    Raises:
+        DeepSpeedConfigError: no such file, or not a JSON object.
+    """
+    value = config.distributed.deepspeed
+    if value is None:
+        return None
+    settings = dict(value) if isinstance(value, dict) else _read(value)
+    if use_cpu:
+        # Kept whole across CPU and GPU runs of one file: these two have no CPU implementation.
+        fp16 = settings.get("fp16")
+        if isinstance(fp16, dict):
+            settings["fp16"] = {**fp16, "enabled": False}
+    return settings
+
+
+def _read(name: str) -> dict[str, Any]:
+    path = Path(name)
+    if not path.is_file():
+        try:
+            path = asset_path(f"templates/deepspeed/{path.name}")
+        except FileNotFoundError:
+            raise DeepSpeedConfigError(
+                f"deepspeed: {name} does not exist, and no file of that name ships with ftl",
+                "run `ftl fetch deepspeed_configs`, or use one of zero1.json, zero2.json, zero3.json, zero3_bf16.json",
+                exit_code=2,
+            ) from None
+    try:
+        settings = json.loads(path.read_text())
+    except ValueError as error:
+        raise DeepSpeedConfigError(f"deepspeed: {path} is not JSON: {error}", exit_code=2) from error
+    if not isinstance(settings, dict):
+        raise DeepSpeedConfigError(f"deepspeed: {path} must hold a JSON object", exit_code=2)
+    return settings

@@ -1,0 +1,111 @@
+"""``ftl-runner``: the command line inside the container. Its verbs are those of ``ftl`` that need torch."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ftl_config.errors import FtlError
+from ftl_config.protocol import ExitCode
+
+if TYPE_CHECKING:
+    from ftl_config import LoadedConfig
+
+PASS_OVERRIDES = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+
+@click.group(help="Run fine-tuning jobs on this node. `ftl` starts this for you.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.pass_context
+def cli(context: click.Context, debug: bool) -> None:
+    context.obj = {"debug": debug}
+
+
+def config_command(help_text: str) -> Callable[[Callable[..., None]], click.Command]:
+    """A verb that takes CONFIG and any ``--key value`` overrides, and is called with the loaded configuration."""
+
+    def decorate(function: Callable[..., None]) -> click.Command:
+        @click.argument("config")
+        @click.option("--allow-unknown", is_flag=True, help="Warn about unknown keys instead of refusing them.")
+        @click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
+        @functools.wraps(function)
+        def command(config: str, allow_unknown: bool, overrides: tuple[str, ...], **options: object) -> None:
+            from ftl_config import load_config
+
+            function(load_config(config, overrides, allow_unknown=allow_unknown), **options)
+
+        name = function.__name__.replace("_", "-")
+        return cli.command(name, context_settings=PASS_OVERRIDES, help=help_text)(command)
+
+    return decorate
+
+
+@config_command("Train CONFIG (a path, - or https://...); --key value overrides.")
+def train(loaded: LoadedConfig) -> None:
+    from ftl_runner.executor import run_training
+
+    context = click.get_current_context()
+    context.exit(run_training(loaded, debug=context.obj["debug"]))
+
+
+@click.option("--chat", is_flag=True, help="Hold a conversation instead of answering one prompt.")
+@click.option("--max-new-tokens", default=256, show_default=True, type=click.IntRange(min=1))
+@config_command("Answer a prompt from standard input with the tuned model.")
+def inference(loaded: LoadedConfig, chat: bool, max_new_tokens: int) -> None:
+    from ftl_runner.inference import run_inference
+
+    run_inference(loaded.config, chat=chat, max_new_tokens=max_new_tokens)
+
+
+@config_command("Merge the adapter into its base model.")
+def merge_lora(loaded: LoadedConfig) -> None:
+    from ftl_runner.merge import merge_lora as merge
+
+    click.echo(f"merged model: {merge(loaded.config)}")
+
+
+@config_command("Loss and perplexity on the evaluation set, as JSON.")
+def evaluate(loaded: LoadedConfig) -> None:
+    from ftl_runner.evaluate import evaluate as run
+
+    click.echo(json.dumps(run(loaded.config)))
+
+
+@click.option("--debug", "show_examples", is_flag=True, help="Show examples with their tokens coloured by label.")
+@click.option("--debug-num-examples", default=1, show_default=True, type=click.IntRange(min=1))
+@config_command("Tokenize and cache the dataset, and say what is in it.")
+def preprocess(loaded: LoadedConfig, show_examples: bool, debug_num_examples: int) -> None:
+    from ftl_runner.preprocess import preprocess as run
+
+    run(loaded.config, num_examples=debug_num_examples if show_examples else 0)
+
+
+@cli.command("demo-model", help="Write SmolLM2-135M-Instruct (from the extra `demo`) as a model directory.")
+@click.argument("target", type=click.Path(path_type=Path))
+def demo_model(target: Path) -> None:
+    from ftl_runner.demo_model import write_demo_model
+
+    click.echo(write_demo_model(target))
+
+
+def main() -> None:
+    """Run the command line; user errors are one message and an exit code, with the traceback only on --debug."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except FtlError as error:
+        if "--debug" in sys.argv:
+            raise
+        sys.stderr.write(f"error: {error}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = int(ExitCode.BAD_CONFIG)
+    except click.Abort:
+        code = int(ExitCode.INTERRUPTED)
+    sys.exit(int(code or 0))

@@ -1,0 +1,49 @@
+"""``ftl evaluate``: loss and perplexity of the tuned model on the evaluation set."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from ftl_config.errors import FtlError
+
+if TYPE_CHECKING:
+    from ftl_config import Config
+
+
+def evaluate(config: Config) -> dict[str, float]:
+    """``eval_loss`` (nats a trained token), ``perplexity`` and ``num_rows``.
+
+    Raises:
+        FtlError: the configuration sets no evaluation data aside.
+    """
+    from transformers import Trainer, TrainingArguments
+
+    from ftl_runner.data import make_collator, prepare
+    from ftl_runner.inference import load_for_inference
+    from ftl_runner.models.precision import choose_precision
+
+    model, tokenizer = load_for_inference(config)
+    prepared = prepare(config, tokenizer, cache_root=None, on_progress=None)
+    if prepared.eval is None:
+        raise FtlError("there is nothing to evaluate on", "set val_set_size or test_datasets", exit_code=2)
+    precision = choose_precision(config)
+    arguments = TrainingArguments(
+        output_dir=str(config.checkpointing.output_dir),
+        per_device_eval_batch_size=config.training.eval_batch_size or config.training.micro_batch_size or 1,
+        bf16=precision.bf16,
+        fp16=precision.fp16,
+        use_cpu=precision.use_cpu,
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        report_to="none",
+    )
+    packed = bool(config.data.sample_packing) and config.data.eval_sample_packing is not False
+    trainer: Any = Trainer(
+        model=model,
+        args=arguments,
+        eval_dataset=prepared.eval,
+        data_collator=make_collator(config, tokenizer, packed=packed),
+    )
+    loss = float(trainer.evaluate()["eval_loss"])
+    return {"eval_loss": loss, "perplexity": math.exp(min(loss, 80.0)), "num_rows": len(prepared.eval)}

@@ -1,0 +1,73 @@
+"""Executors: who starts the workers. ``single``, ``torchrun`` and ``deepspeed`` train in this process, ``ray``
+drives a Ray Train worker group; all of them run :func:`ftl_runner.train.train`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+
+from ftl_config import LoadedConfig
+from ftl_config.protocol import Env, Event, EventType, ExitCode
+from ftl_runner.context import Outcome, TrainJob, job_from_environment
+from ftl_runner.events import StreamSender
+from ftl_runner.failures import explain
+from ftl_runner.stop import StopSignal
+
+logger = logging.getLogger(__name__)
+
+EXECUTORS = ("single", "ray", "torchrun", "deepspeed")
+
+
+def run_training(loaded: LoadedConfig, *, debug: bool = False) -> int:
+    """Execute a training run and report how it ended; returns the exit code."""
+    job = job_from_environment(loaded)
+    send = StreamSender(machine_readable=os.environ.get(Env.EVENTS) == "stdout")
+    is_main = os.environ.get("RANK", "0") == "0"
+    for warning in loaded.warnings if is_main else ():
+        send(Event(EventType.WARNING, {"message": f"{warning.key}: {warning.message}"}))
+    stop = StopSignal()
+    stop.listen()
+    try:
+        outcome = _execute(job, send, stop)
+    except BaseException as error:
+        if debug or not isinstance(error, Exception):
+            logger.exception("run failed")
+        if isinstance(error, KeyboardInterrupt):
+            return int(ExitCode.INTERRUPTED)
+        return _report_failure(error, job, send, is_main)
+    return _report_end(outcome, stop, send, is_main)
+
+
+def _execute(job: TrainJob, send: StreamSender, stop: StopSignal) -> Outcome:
+    if os.environ.get(Env.EXECUTOR, "single") == "ray":
+        from ftl_runner.ray_train import train_on_ray
+
+        return train_on_ray(job, send, stop)
+    from ftl_runner.train import train
+
+    return train(job, send, stop)
+
+
+def _report_failure(error: BaseException, job: TrainJob, send: StreamSender, is_main: bool) -> int:
+    known = explain(error, job.output_dir)
+    if not is_main:
+        sys.stderr.write(f"rank {os.environ.get('RANK')}: {known.message}\n")
+        return int(known.exit_code)
+    fields = {"message": known.message, "hint": known.hint, "exit_code": int(known.exit_code)}
+    send(Event(EventType.ERROR, fields))
+    send(Event(EventType.END, {"status": "failed", "exit_code": int(known.exit_code)}))
+    return int(known.exit_code)
+
+
+def _report_end(outcome: Outcome, stop: StopSignal, send: StreamSender, is_main: bool) -> int:
+    if outcome.status == "succeeded":
+        code, status = ExitCode.OK, "succeeded"
+    elif stop.signal_number == signal.SIGINT:
+        code, status = ExitCode.INTERRUPTED, "cancelled"
+    else:
+        code, status = ExitCode.PREEMPTED, "preempted"
+    if is_main:
+        send(Event(EventType.END, {"status": status, "exit_code": int(code), "step": outcome.step}))
+    return int(code)

@@ -1,0 +1,66 @@
+"""Turn what went wrong in a run into one clear error: what happened, what was saved, what to do."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from pathlib import Path
+
+from ftl_config.errors import FtlError
+from ftl_config.protocol import ExitCode
+
+
+def explain(error: BaseException, output_dir: Path) -> FtlError:
+    """The error to report. FtlErrors pass through; known faults get a remedy; the rest keeps its type and text."""
+    if isinstance(error, FtlError):
+        return error
+    if _is_disk_full(error, output_dir):
+        return _disk_full(error, output_dir)
+    if _is_out_of_memory(error):
+        return FtlError(
+            f"out of memory: {_first_line(error)}",
+            "halve micro_batch_size and double gradient_accumulation_steps, lower sequence_len, "
+            "or set gradient_checkpointing: true",
+            exit_code=ExitCode.OUT_OF_MEMORY,
+        )
+    return FtlError(f"{type(error).__name__}: {_first_line(error)}", "run with --debug for the traceback")
+
+
+def _is_disk_full(error: BaseException, output_dir: Path) -> bool:
+    current: BaseException | None = error
+    while current is not None:
+        if isinstance(current, OSError) and current.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        text = str(current)
+        if "No space left on device" in text or "os error 28" in text:
+            return True
+        # PyTorch's zip writer says only that a write failed.
+        if "PytorchStreamWriter failed" in text or "unexpected pos" in text:
+            return _free_bytes(output_dir) < 64 * 2**20
+        current = current.__cause__ or current.__context__
+    return False
+
+
+def _disk_full(error: BaseException, output_dir: Path) -> FtlError:
+    free_mb = _free_bytes(output_dir) / 2**20
+    return FtlError(
+        f"the disk of {output_dir} is full ({free_mb:.0f} MiB free) while saving: {_first_line(error)}",
+        "free some space or lower save_total_limit; the last committed checkpoint is intact, and the run can be resumed",
+    )
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    text = str(error)
+    return (
+        isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text
+    )
+
+
+def _free_bytes(folder: Path) -> int:
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,1 @@
+"""Tokenizer, model, quantization, attention and adapter: configuration into loaded objects."""

@@ -1,0 +1,37 @@
+"""bitsandbytes quantization of the base model: ``load_in_4bit`` (QLoRA, arXiv:2305.14314) and ``load_in_8bit``."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+from ftl_runner.models.tokenizer import ModelError
+
+if TYPE_CHECKING:
+    from ftl_config import Config
+    from ftl_runner.models.precision import Precision
+
+
+def quantization_config(config: Config, precision: Precision) -> Any | None:
+    """A transformers ``BitsAndBytesConfig``, or None where the base model is not quantized.
+
+    Raises:
+        ModelError: bitsandbytes is not installed.
+    """
+    keys = config.adapter
+    if not (keys.load_in_4bit or keys.load_in_8bit):
+        return None
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError(
+            "load_in_4bit and load_in_8bit need bitsandbytes", "pip install 'ftl-tune[quantization]', or use our image"
+        )
+    from transformers import BitsAndBytesConfig
+
+    if keys.load_in_8bit:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=keys.bnb_4bit_quant_type or "nf4",
+        bnb_4bit_use_double_quant=keys.bnb_4bit_use_double_quant is not False,
+        bnb_4bit_compute_dtype=keys.bnb_4bit_compute_dtype or precision.load_dtype,
+    )

@@ -1,0 +1,71 @@
+"""The one training function: what every worker runs, whichever executor started it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ftl_config.protocol import Event, EventType
+from ftl_runner.checkpoints.commit import RunIdentity
+from ftl_runner.checkpoints.manifest import Manifest
+from ftl_runner.checkpoints.resume import begin_attempt, check_resumable, newest_checkpoint
+from ftl_runner.checkpoints.store import CheckpointStore, open_store
+from ftl_runner.clock import PhaseClock
+from ftl_runner.context import Outcome, RunContext, TrainJob
+from ftl_runner.distributed.ranks import Ranks, join_ranks
+from ftl_runner.events import EventStream
+from ftl_runner.methods import load_method
+from ftl_runner.stop import StopSignal
+
+
+def train(job: TrainJob, send: Callable[[Event], None], stop: StopSignal) -> Outcome:
+    """Run one attempt on this worker. Collective over all workers; only the main rank's events are sent.
+
+    Raises:
+        FtlError: bad configuration, data, model or store, each with its remedy.
+    """
+    clock = PhaseClock(_process_start())
+    if Path(job.workdir).is_dir():
+        os.chdir(job.workdir)  # relative paths in the config mean what they meant where the run was started
+    with clock.measure("imports"):
+        import transformers
+
+        transformers.utils.logging.set_verbosity_warning()
+        transformers.utils.logging.disable_progress_bar()
+    ranks = join_ranks()
+    events = EventStream(send, enabled=ranks.is_main)
+    job.output_dir.mkdir(parents=True, exist_ok=True)
+    if ranks.is_main:
+        events.also_write(job.output_dir)
+    store = open_store(job.store_uri)
+    attempt, resume_from = _begin(job, store, ranks, events)
+    identity = RunIdentity(job.run_id, attempt, job.loaded.digest)
+    context = RunContext(job, ranks, events, stop, store, identity, clock, resume_from)
+    return load_method("sft")(context)
+
+
+def _begin(job: TrainJob, store: CheckpointStore, ranks: Ranks, events: EventStream) -> tuple[int, Manifest | None]:
+    """Count the attempt and choose the checkpoint on the main rank, for all ranks alike."""
+    chosen: tuple[int, Manifest | None] = (0, None)
+    if ranks.is_main:
+        attempt = begin_attempt(store, job.run_id, ranks.world_size)
+        chosen = (attempt, newest_checkpoint(store) if job.resume else None)
+    attempt, resume_from = ranks.gather(chosen)[0]
+    if resume_from is not None:
+        keys = job.loaded.config.distributed
+        sharded = keys.deepspeed is not None or keys.fsdp is not None or keys.fsdp_config is not None
+        for warning in check_resumable(resume_from, job.loaded.digest, ranks.world_size, sharded=sharded):
+            events.emit(EventType.WARNING, message=warning)
+    return attempt, resume_from
+
+
+def _process_start() -> float:
+    """When this process began, in seconds since the epoch."""
+    try:
+        import psutil
+
+        return float(psutil.Process().create_time())
+    except ImportError:
+        return time.time()

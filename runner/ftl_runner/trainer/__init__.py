@@ -1,0 +1,1 @@
+"""Around transformers' Trainer: arguments from the configuration, and the callbacks that make it ours."""

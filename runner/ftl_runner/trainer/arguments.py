@@ -1,0 +1,156 @@
+"""Config -> transformers ``TrainingArguments``, with Axolotl's meaning of every key."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ftl_runner.distributed.deepspeed import deepspeed_config
+from ftl_runner.distributed.fsdp import fsdp_arguments
+from ftl_runner.trainer.trackers import tracker_arguments
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+    from ftl_config import Config
+    from ftl_runner.models.precision import Precision
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Counts of a run, in optimizer steps. ``global_batch`` is rows (or packed bins) a step over all ranks."""
+
+    global_batch: int
+    steps_per_epoch: int
+    total_steps: int
+
+
+def make_schedule(config: Config, num_rows: int, world_size: int) -> Schedule:
+    """How many optimizer steps ``num_rows`` training rows make."""
+    keys = config.training
+    micro_steps = math.ceil(num_rows / (config.training.micro_batch_size * world_size))
+    accumulation = accumulation_steps(config)
+    steps_per_epoch = max(1, math.ceil(micro_steps / accumulation))
+    total = math.ceil(float(keys.num_epochs) * steps_per_epoch)
+    if keys.max_steps and keys.max_steps > 0:
+        total = keys.max_steps
+    return Schedule(config.training.micro_batch_size * world_size * accumulation, steps_per_epoch, total)
+
+
+def accumulation_steps(config: Config) -> int:
+    """Micro-batches a step; from ``batch_size`` (rows a step and device) where that is what the user gave."""
+    keys = config.training
+    if keys.batch_size:
+        return max(1, keys.batch_size // keys.micro_batch_size)
+    return keys.gradient_accumulation_steps
+
+
+def make_arguments(config: Config, precision: Precision, schedule: Schedule, world_size: int) -> TrainingArguments:
+    """The arguments of one run; building them also sets DeepSpeed up, so it comes before the model is loaded."""
+    from transformers import TrainingArguments
+
+    keys = config.training
+    arguments: dict[str, Any] = {
+        "output_dir": str(config.checkpointing.output_dir),
+        "per_device_train_batch_size": config.training.micro_batch_size,
+        "per_device_eval_batch_size": keys.eval_batch_size or keys.micro_batch_size,
+        "gradient_accumulation_steps": accumulation_steps(config),
+        "num_train_epochs": float(keys.num_epochs),
+        "max_steps": keys.max_steps or -1,
+        "learning_rate": keys.learning_rate,
+        "optim": str(keys.optimizer),
+        "optim_args": keys.optim_args if isinstance(keys.optim_args, str) else _optim_args(keys.optim_args),
+        "weight_decay": keys.weight_decay or 0.0,
+        "max_grad_norm": 1.0 if keys.max_grad_norm is None else keys.max_grad_norm,
+        "neftune_noise_alpha": keys.neftune_noise_alpha,
+        "seed": keys.seed,
+        "data_seed": keys.seed,
+        "bf16": precision.bf16,
+        "fp16": precision.fp16,
+        "tf32": precision.tf32,
+        "use_cpu": precision.use_cpu,
+        "remove_unused_columns": False,
+        "disable_tqdm": True,
+        "dataloader_drop_last": False,
+        "dataloader_pin_memory": not precision.use_cpu,
+        "ddp_find_unused_parameters": bool(config.distributed.ddp_find_unused_parameters),
+        "deepspeed": deepspeed_config(config, use_cpu=precision.use_cpu),
+    }
+    arguments |= {name: value for name, value in _adam(config).items() if value is not None}
+    arguments |= _learning_rate_schedule(config, schedule)
+    arguments |= _cadence(config, schedule)
+    arguments |= _memory(config)
+    arguments |= fsdp_arguments(config)
+    arguments |= tracker_arguments(config)
+    return TrainingArguments(**arguments)
+
+
+def _optim_args(value: Any) -> str | None:
+    return ",".join(f"{name}={item}" for name, item in dict(value).items()) if value else None
+
+
+def _adam(config: Config) -> dict[str, Any]:
+    keys = config.training
+    return {"adam_beta1": keys.adam_beta1, "adam_beta2": keys.adam_beta2, "adam_epsilon": keys.adam_epsilon}
+
+
+def _learning_rate_schedule(config: Config, schedule: Schedule) -> dict[str, Any]:
+    keys = config.training
+    name, kwargs = str(keys.lr_scheduler), dict(keys.lr_scheduler_kwargs or {})
+    if keys.cosine_min_lr_ratio is not None and name == "cosine":
+        name, kwargs = "cosine_with_min_lr", {**kwargs, "min_lr_rate": keys.cosine_min_lr_ratio}
+    if keys.warmup_steps is not None:
+        warmup = int(keys.warmup_steps)
+    elif keys.warmup_ratio is not None:
+        warmup = math.ceil(keys.warmup_ratio * schedule.total_steps)
+    else:
+        warmup = min(int(0.03 * schedule.total_steps), 100)
+    return {"lr_scheduler_type": name, "lr_scheduler_kwargs": kwargs or None, "warmup_steps": warmup}
+
+
+def _cadence(config: Config, schedule: Schedule) -> dict[str, Any]:
+    """When to log, save and evaluate. Rotation is ours (after a commit), so the Trainer keeps everything."""
+    keys = config.checkpointing
+    save = _strategy(keys.save_strategy, keys.save_steps, keys.saves_per_epoch, schedule, default="epoch")
+    has_eval = bool(config.data.val_set_size) or bool(config.data.test_datasets)
+    evaluate = _strategy(keys.eval_strategy, keys.eval_steps, keys.evals_per_epoch, schedule, default="epoch")
+    if not has_eval:
+        evaluate = ("no", None)
+    logging_steps = config.logging.logging_steps or max(1, min(10, int(0.005 * schedule.total_steps)))
+    cadence: dict[str, Any] = {
+        "logging_steps": logging_steps,
+        "logging_first_step": True,
+        "save_strategy": save[0],
+        "eval_strategy": evaluate[0],
+        "save_only_model": bool(keys.save_only_model),
+        "load_best_model_at_end": bool(keys.load_best_model_at_end),
+        "metric_for_best_model": keys.metric_for_best_model,
+    }
+    if save[1] is not None:
+        cadence["save_steps"] = save[1]
+    if evaluate[1] is not None:
+        cadence["eval_steps"] = evaluate[1]
+    return cadence
+
+
+def _strategy(
+    strategy: Any, steps: float | None, per_epoch: int | None, schedule: Schedule, *, default: str
+) -> tuple[str, float | None]:
+    if steps:
+        return "steps", steps
+    if per_epoch:
+        return "steps", max(1, schedule.steps_per_epoch // per_epoch)
+    return (str(strategy), None) if strategy else (default, None)
+
+
+def _memory(config: Config) -> dict[str, Any]:
+    keys = config.training
+    memory: dict[str, Any] = {"torch_compile": keys.torch_compile is True}
+    if keys.gradient_checkpointing:
+        # The non-reentrant form is PyTorch's recommended one and leaves results as they are.
+        kwargs = keys.gradient_checkpointing_kwargs
+        settings = {} if kwargs is None else dict(kwargs) if isinstance(kwargs, dict) else kwargs.model_dump()
+        memory["gradient_checkpointing"] = True
+        memory["gradient_checkpointing_kwargs"] = {"use_reentrant": False, **settings}
+    return memory

@@ -1,0 +1,102 @@
+"""Callbacks that join transformers' Trainer to our events, stop signal and checkpoint store."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ftl_config.protocol import EventType
+from ftl_runner.checkpoints.commit import commit_checkpoint, prune_local, rotate
+from ftl_runner.checkpoints.manifest import FOLDER_PREFIX, committed
+from ftl_runner.context import RunContext
+
+
+class ProgressEvents(TrainerCallback):  # type: ignore[misc]
+    """One ``step`` event a logging step, with speed and time left.
+
+    ``tokens_per_step`` is the mean over the prepared set; speed counts the steps since training (re)started.
+    """
+
+    def __init__(self, context: RunContext, tokens_per_step: float) -> None:
+        self._events = context.events
+        self._tokens_per_step = tokens_per_step
+        self._started = time.monotonic()
+        self._start_step = 0
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._started = time.monotonic()
+        self._start_step = state.global_step
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: Any
+    ) -> None:
+        if "loss" not in logs:
+            return
+        steps_done = max(1, state.global_step - self._start_step)
+        seconds_per_step = (time.monotonic() - self._started) / steps_done
+        self._events.emit(
+            EventType.STEP,
+            step=state.global_step,
+            total_steps=state.max_steps,
+            epoch=logs.get("epoch"),
+            loss=logs["loss"],
+            learning_rate=logs.get("learning_rate"),
+            grad_norm=logs.get("grad_norm"),
+            tokens_per_s=self._tokens_per_step / seconds_per_step,
+            eta_s=(state.max_steps - state.global_step) * seconds_per_step,
+        )
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: dict[str, float], **_: Any
+    ) -> None:
+        self._events.emit(EventType.EVAL, step=state.global_step, eval_loss=metrics.get("eval_loss"))
+
+
+class StopOnSignal(TrainerCallback):  # type: ignore[misc]
+    """End training after the current step, with a checkpoint, once any rank was asked to stop."""
+
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+        self.stopped = False
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self._context.ranks.any(self._context.stop.requested):
+            self.stopped = True
+            control.should_save = True
+            control.should_training_stop = True
+
+
+class CommitCheckpoints(TrainerCallback):  # type: ignore[misc]
+    """Commit each checkpoint that the Trainer wrote, then drop the oldest beyond ``save_total_limit``."""
+
+    def __init__(self, context: RunContext, keep: int | None) -> None:
+        self._context = context
+        self._keep = keep
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        context = self._context
+        folder = context.output_dir / f"{FOLDER_PREFIX}{state.global_step}"
+        result = commit_checkpoint(context.store, folder, state.global_step, context.identity, context.ranks)
+        context.events.emit(
+            EventType.CHECKPOINT,
+            step=state.global_step,
+            uri=f"{context.store.uri}/{folder.name}",
+            size_bytes=result.manifest.size_bytes,
+            duration_s=result.duration_s,
+        )
+        self._rotate(state)
+
+    def _rotate(self, state: TrainerState) -> None:
+        if not self._keep:
+            return
+        context = self._context
+        best = frozenset([Path(state.best_model_checkpoint).name] if state.best_model_checkpoint else [])
+        if context.ranks.is_main:
+            rotate(context.store, self._keep, best)
+        context.ranks.barrier()
+        if context.ranks.is_node_leader:
+            prune_local(context.output_dir, best | {manifest.folder for manifest in committed(context.store)})
+        context.ranks.barrier()

@@ -1,0 +1,108 @@
+"""Fixtures that every test can use: an isolated home, the S3 server, the real tokenizer and small models."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "templates/examples/data/answer_why_try.jsonl"
+S3_CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "planted-key-id-5Qk2",
+    "AWS_SECRET_ACCESS_KEY": "planted-secret-9fX7wZ",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+
+
+@pytest.fixture(autouse=True)
+def _isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records go to a folder of the test's own; no test talks to a hub or uses the user's credentials."""
+    monkeypatch.setenv("FTL_HOME", str(tmp_path_factory.mktemp("ftl-home")))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for name in (*S3_CREDENTIALS, "AWS_ENDPOINT_URL", "AWS_PROFILE", "FTL_RUN_ID", "FTL_CHECKPOINT_URI", "FTL_EVENTS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A running S3-protocol server; ``environment`` is what boto3 needs to talk to it."""
+
+    endpoint: str
+    bucket: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**S3_CREDENTIALS, "AWS_ENDPOINT_URL": self.endpoint}
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """moto on loopback with the bucket ``ftl-test``."""
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts/s3_server.py"), "ftl-test"], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    endpoint = process.stdout.readline().strip()
+    assert endpoint.startswith("http://127.0.0.1:")
+    yield S3Server(endpoint, "ftl-test")
+    process.terminate()
+    process.wait(20)
+
+
+@pytest.fixture
+def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """The S3 server, with its credentials in this test's environment."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3_server
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """SmolLM2-135M-Instruct as a model directory, written once and kept between test runs."""
+    from ftl_runner.demo_model import write_demo_model
+
+    return write_demo_model(ROOT / ".demo/models/SmolLM2-135M-Instruct")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama of 2 layers with SmolLM2's tokenizer: trains in milliseconds a step."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    target = tmp_path_factory.mktemp("models") / "tiny-llama"
+    tokenizer = AutoTokenizer.from_pretrained(smollm2)
+    torch.manual_seed(0)
+    settings = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    LlamaForCausalLM(settings).save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    return target
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first 64 conversations of the demo data."""
+    target = tmp_path_factory.mktemp("data") / "small.jsonl"
+    rows = DATA.read_text().splitlines()[:64]
+    assert all(json.loads(row)["messages"] for row in rows)
+    target.write_text("\n".join(rows) + "\n")
+    return target

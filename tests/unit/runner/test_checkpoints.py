@@ -1,0 +1,150 @@
+"""Checkpoint stores, manifests, commit and resume: against a directory and a real S3-protocol server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from conftest import S3Server
+from ftl_runner.checkpoints.commit import RunIdentity, commit_checkpoint, prune_local, rotate
+from ftl_runner.checkpoints.manifest import MANIFEST_NAME, committed, matches
+from ftl_runner.checkpoints.resume import ResumeError, begin_attempt, check_resumable, fetch_checkpoint, newest_checkpoint
+from ftl_runner.checkpoints.retry import with_retries
+from ftl_runner.checkpoints.store import CheckpointStore, FsspecStore, StoreError, open_store
+from ftl_runner.distributed.ranks import Ranks
+
+ALONE = Ranks(0, 0, 1)
+IDENTITY = RunIdentity("run-a", 1, "digest-a")
+
+OpenStore = Callable[[], CheckpointStore]
+
+
+@pytest.fixture(params=["local", "s3", "fsspec"])
+def open_test_store(request: pytest.FixtureRequest, tmp_path: Path) -> OpenStore:
+    """Opens the same store anew at each call, as another process would."""
+    if request.param == "s3":
+        server: S3Server = request.getfixturevalue("s3")
+        return lambda: open_store(f"s3://{server.bucket}/{tmp_path.name}")
+    if request.param == "fsspec":
+        return lambda: FsspecStore(f"memory://{tmp_path.name}")
+    return lambda: open_store(str(tmp_path / "store"))
+
+
+def write_checkpoint(root: Path, step: int, content: str = "weights") -> Path:
+    folder = root / f"checkpoint-{step}"
+    (folder / "global_step").mkdir(parents=True)
+    (folder / "adapter.safetensors").write_text(f"{content} {step}")
+    (folder / "global_step" / "rank0.pt").write_text(f"optimizer {step}")
+    return folder
+
+
+def test_committed_checkpoint_comes_back_whole(open_test_store: OpenStore, tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "node-a", 20)
+    commit_checkpoint(open_test_store(), folder, 20, IDENTITY, ALONE)
+
+    manifest = newest_checkpoint(open_test_store())
+    assert manifest is not None
+    fetched = fetch_checkpoint(open_test_store(), manifest, tmp_path / "node-b")
+    assert (fetched / "adapter.safetensors").read_text() == "weights 20"
+    assert (fetched / "global_step" / "rank0.pt").read_text() == "optimizer 20"
+    assert (manifest.run_id, manifest.step, manifest.world_size) == ("run-a", 20, 1)
+    assert manifest.size_bytes == len("weights 20") + len("optimizer 20")
+
+
+def test_upload_without_manifest_does_not_exist(open_test_store: OpenStore, tmp_path: Path) -> None:
+    store = open_test_store()
+    commit_checkpoint(store, write_checkpoint(tmp_path / "n", 10), 10, IDENTITY, ALONE)
+    newer = write_checkpoint(tmp_path / "n", 20)
+    store.upload(newer / "adapter.safetensors", "checkpoint-20/adapter.safetensors")
+    store.write("checkpoint-30/" + MANIFEST_NAME, b'{"step": 30, "torn')
+
+    newest = newest_checkpoint(open_test_store())
+    assert newest is not None
+    assert newest.step == 10
+
+
+def test_damaged_checkpoint_is_refused(open_test_store: OpenStore, tmp_path: Path) -> None:
+    store = open_test_store()
+    commit_checkpoint(store, write_checkpoint(tmp_path / "n", 5), 5, IDENTITY, ALONE)
+    store.write("checkpoint-5/adapter.safetensors", b"weights X")
+    manifest = newest_checkpoint(store)
+    assert manifest is not None
+    with pytest.raises(ResumeError, match="damaged"):
+        fetch_checkpoint(open_test_store(), manifest, tmp_path / "other")
+
+
+def test_rotation_keeps_the_newest_and_the_best(open_test_store: OpenStore, tmp_path: Path) -> None:
+    store, local = open_test_store(), tmp_path / "n"
+    for step in (10, 20, 30, 40):
+        commit_checkpoint(store, write_checkpoint(local, step), step, IDENTITY, ALONE)
+    rotate(store, keep=2, protect=frozenset({"checkpoint-10"}))
+    assert [manifest.step for manifest in committed(open_test_store())] == [10, 30, 40]
+    prune_local(local, frozenset({"checkpoint-40"}))
+    assert [path.name for path in local.iterdir()] == ["checkpoint-40"]
+
+
+def test_intact_local_copy_is_not_fetched_again(open_test_store: OpenStore, tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "n", 7)
+    store = open_test_store()
+    commit_checkpoint(store, folder, 7, IDENTITY, ALONE)
+    manifest = newest_checkpoint(store)
+    assert manifest is not None
+    assert matches(folder, manifest)
+    before = (folder / "adapter.safetensors").stat().st_mtime_ns
+    assert fetch_checkpoint(store, manifest, tmp_path / "n") == folder
+    assert (folder / "adapter.safetensors").stat().st_mtime_ns == before
+
+
+def test_attempts_count_up(open_test_store: OpenStore) -> None:
+    assert [begin_attempt(open_test_store(), "r", 2) for _ in range(3)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", ["local", "s3"])
+def test_racing_starters_get_different_attempts(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    uri = str(tmp_path / "store")
+    if kind == "s3":
+        uri = f"s3://{request.getfixturevalue('s3').bucket}/{tmp_path.name}-race"
+    with ThreadPoolExecutor(8) as pool:
+        attempts = list(pool.map(lambda _: begin_attempt(open_store(uri), "r", 1), range(8)))
+    assert sorted(attempts) == list(range(1, 9))
+
+
+def test_sharded_optimizer_needs_the_same_number_of_workers(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    commit_checkpoint(store, write_checkpoint(tmp_path, 3), 3, IDENTITY, ALONE)
+    manifest = newest_checkpoint(store)
+    assert manifest is not None
+    assert check_resumable(manifest, "digest-a", 2, sharded=False) == []
+    assert "configuration changed" in check_resumable(manifest, "digest-b", 1, sharded=True)[0]
+    with pytest.raises(ResumeError, match="saved by 1 workers"):
+        check_resumable(manifest, "digest-a", 2, sharded=True)
+
+
+def test_missing_bucket_is_named(s3: S3Server, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("x")
+    with pytest.raises(StoreError, match="no-such-bucket") as caught:
+        open_store("s3://no-such-bucket/runs").upload(tmp_path / "f", "f")
+    assert "create the bucket" in str(caught.value.hint)
+
+
+def test_unreachable_endpoint_is_named(monkeypatch: pytest.MonkeyPatch, s3: S3Server) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with pytest.raises(StoreError, match="cannot be reached"):
+        open_store("s3://ftl-test/x").write("k", b"v")
+
+
+def test_retries_wait_longer_each_time_then_give_up() -> None:
+    waits: list[float] = []
+    calls: list[int] = []
+
+    def fail() -> None:
+        calls.append(1)
+        raise ConnectionError("down")
+
+    with pytest.raises(ConnectionError):
+        with_retries(fail, what="test", attempts=4, sleep=waits.append)
+    assert len(calls) == 4
+    assert waits == [0.5, 1.0, 2.0]
