@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, Literal
 
 from ftl_config.keys import keys
+from ftl_config.wordlist import words
 
 StatusName = Literal["implemented", "accepted", "unsupported", "renamed", "dead", "refused"]
 
@@ -23,7 +24,9 @@ class Status:
     text: str = ""
 
 
-OURS = frozenset(["launch", "checkpoint", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant", "bnb_4bit_compute_dtype"])
+OURS = frozenset(
+    words("launch checkpoint bnb_4bit_quant_type bnb_4bit_use_double_quant bnb_4bit_compute_dtype lora_exclude_modules")
+)
 """Keys that Axolotl does not have (or, for bitsandbytes, has only inside bnb_config_kwargs)."""
 
 _UNSUPPORTED = {
@@ -146,6 +149,7 @@ _DEAD = {
     "eta_min": "write `cosine_min_lr_ratio` (a share of learning_rate) or `lr_scheduler_kwargs`",
     "eval_table_size": "write `generate_samples: true` and `num_generation_samples`",
     "experimental_skip_move_to_device": "it has no effect any more",
+    "flash_attn_rms_norm": "use `liger_rms_norm: true`",
     "full_finetune": "leave `adapter` out for a full fine-tune",
     "gptq_disable_exllama": "GPTQ options are read from the model",
     "gptq_groupsize": "GPTQ options are read from the model",
@@ -163,18 +167,13 @@ _REMOVED = {
     "dpo_generate_during_eval": "it was removed from TRL",
     "dpo_norm_loss": "it was removed from TRL",
     "dpo_use_logits_to_keep": "it was removed from TRL",
-    "flash_attn_rms_norm": "use `liger_rms_norm: true`",
     "rpo_alpha": "write `dpo_loss_type` and `dpo_loss_weights`",
     "s2_attention": "shifted-sparse attention is gone; use `attn_implementation: flash_attention_2`",
     **dict.fromkeys(
-        [
-            "unsloth_cross_entropy_loss",
-            "unsloth_lora_mlp",
-            "unsloth_lora_qkv",
-            "unsloth_lora_o",
-            "unsloth_rms_norm",
-            "unsloth_rope",
-        ],
+        words(
+            """unsloth_cross_entropy_loss unsloth_lora_mlp unsloth_lora_qkv unsloth_lora_o unsloth_rms_norm
+            unsloth_rope"""
+        ),
         "unsloth kernels are gone; leave the key out",
     ),
     "comet_api_key": "secrets stay out of configs: set COMET_API_KEY in the environment, name it in launch.secrets",
@@ -184,7 +183,7 @@ _REMOVED = {
 """An error when they are given a value that asks for something."""
 
 LEGACY_ATTENTION = {
-    "xformers_attention": "xformers",
+    "xformers_attention": "sdpa",
     "sage_attention": "sage",
     "flex_attention": "flex_attention",
     "flash_attention": "flash_attention_2",
@@ -228,9 +227,9 @@ def table() -> dict[str, Status]:
     """Every known key (dotted for entries of datasets) and what becomes of it."""
     statuses = {name: Status("implemented") for name in keys()}
     for reason, names in _UNSUPPORTED.items():
-        statuses.update((name, Status("unsupported", reason)) for name in names.split())
+        statuses.update((name, Status("unsupported", reason)) for name in words(names))
     for note, names in _ACCEPTED.items():
-        statuses.update((name, Status("accepted", note)) for name in names.split())
+        statuses.update((name, Status("accepted", note)) for name in words(names))
     statuses.update((old, Status("renamed", new)) for old, new in RENAMED.items())
     statuses.update((old, Status("renamed", new)) for old, new in OTHER_LEGACY.items())
     statuses.update((name, Status("dead", text)) for name, text in _DEAD.items())

@@ -13,6 +13,7 @@ def rewrite(root: Mapping, report: Report) -> None:
     for entries in ("datasets", "test_datasets", "pretraining_dataset"):
         _rewrite_datasets(root, entries, report)
     _rewrite_attention(root, report)
+    _rewrite_xformers(root, report)
     _rewrite_checkpointing(root, report)
     _rewrite_garbage_collection(root, report)
     _rewrite_rope_scaling(root, report)
@@ -93,6 +94,14 @@ def _rewrite_attention(root: Mapping, report: Report) -> None:
             chosen = name
             report.warn((flag,), f"is the old spelling of `attn_implementation: {name}`", origin=origin)
             _put(root, "attn_implementation", name, origin)
+
+
+def _rewrite_xformers(root: Mapping, report: Report) -> None:
+    """xformers has no place in transformers any more; sdpa computes the same."""
+    node = root.nodes.get("attn_implementation")
+    if isinstance(node, Scalar) and node.text == "xformers":
+        report.warn(("attn_implementation",), "xformers is gone from transformers; sdpa takes its place")
+        _put(root, "attn_implementation", "sdpa", root.origins["attn_implementation"])
 
 
 def _rewrite_checkpointing(root: Mapping, report: Report) -> None:

@@ -14,6 +14,7 @@ from ftl_config.schema.types import Section
 from ftl_config.shape import (
     describe_type,
     describe_value,
+    is_off,
     item_annotation,
     keeps_null,
     model_in,
@@ -27,7 +28,7 @@ def read_values(root: Mapping) -> dict[str, dict[str, Any]]:
     values: dict[str, dict[str, Any]] = {name: {} for name in section_types()}
     for name, node in root.nodes.items():
         key = keys()[str(name)]
-        if is_null(node) and not keeps_null(key.annotation, key.field.default):
+        if is_off(node, key.annotation) or (is_null(node) and not keeps_null(key.annotation, key.field.default)):
             continue
         if key.name == LAUNCH:
             read = read_node(node, key.annotation)
@@ -71,7 +72,7 @@ def _report_errors(
         attribute = str(path[0])
         shown: Path = (LAUNCH, *path) if section == LAUNCH else (names[attribute], *path[1:])
         message = _message(section_type, values, path, found[path])
-        report.error(shown, message)
+        report.error(shown, message, _hint(path, values))
     return {str(path[0]) for path in paths}
 
 
@@ -99,6 +100,18 @@ def _message(section_type: type[Section], values: dict[str, Any], path: Path, er
         return "is an empty list; leave the key out or give at least one entry"
     annotation, metadata = _type_at(section_type, path)
     return f"expected {describe_type(annotation, metadata)}, got {describe_value(value)}"
+
+
+def _hint(path: Path, values: dict[str, Any]) -> str | None:
+    """What was probably meant, for mistakes that are seen often."""
+    value = values.get(str(path[0]))
+    if path == ("warmup_steps",) and isinstance(value, float) and value < 1:
+        return f"a share of the steps goes into warmup_ratio: {value}"
+    if path == ("tokens",) and isinstance(value, dict):
+        return "tokens with a role go into special_tokens"
+    if value is False and len(path) == 1:
+        return "leave the key empty to switch it off, or put the word in quotes"
+    return None
 
 
 def _type_at(section_type: type[Section], path: Path) -> tuple[Any, tuple[Any, ...]]:

@@ -107,11 +107,22 @@ def keeps_null(annotation: Any, default: Any) -> bool:
     return default is not None and accepts(annotation, type(None))
 
 
+def is_off(node: Node, annotation: Any) -> bool:
+    """Whether a number that need not be given was given as `false`."""
+    if not (isinstance(node, Scalar) and node.plain and plain_value(node.text) is False):
+        return False
+    kinds = alternatives(annotation)
+    return type(None) in kinds and bool({int, float} & set(kinds)) and not {bool, str} & set(kinds)
+
+
 def _read_scalar(node: Scalar, annotation: Any) -> Any:
     if annotation is Any or is_null(node) or (node.tag is not None and node.tag != "str"):
         return scalar_value(node)
-    if accepts_text(annotation) or node.text in _words(annotation):
+    if node.text in _words(annotation):
         return node.text
+    if accepts_text(annotation):
+        value = scalar_value(node)
+        return value if isinstance(value, bool) else node.text
     if not node.plain and not accepts(annotation, str) and _NUMBER.match(node.text):
         wants_number = accepts(annotation, int) or accepts(annotation, float)
         return plain_value(node.text.strip()) if wants_number else node.text

@@ -49,7 +49,7 @@ class _Checker:
             elif status.name == "refused" and not asks_for_nothing(dotted, value):
                 self.report.error(here, f"is refused: {status.text}")
             elif status.name == "unsupported" and self.statuses and not asks_for_nothing(dotted, value, default):
-                self.report.error(here, f"not yet supported: {status.text}")
+                self.report.error(here, f"not yet supported: {status.text}", _way_out(dotted))
             elif status.name == "accepted" and status.text and not asks_for_nothing(dotted, value, default):
                 self.report.warn(here, f"has no effect here ({status.text})")
         if not known:
@@ -97,6 +97,10 @@ class _Checker:
             self.check(node, path, name, dotted, default, known=field is not None)
             if field is not None and name in node.nodes:
                 self.check_below(node, path, name, field.annotation)
+
+
+def _way_out(name: str) -> str | None:
+    return "leave the key out to run without it" if name not in ("rl", "reward_model", "process_reward_model") else None
 
 
 def _hint(name: str, path: Path, fields: list[str]) -> str | None:

@@ -46,9 +46,9 @@ class LoggingSection(Section):
     """Id of the run, to go on with it."""
     wandb_mode: str | None = None
     """online, offline or disabled."""
-    wandb_watch: str | None = None
+    wandb_watch: str | bool | None = None
     """What to log of the model: false, gradients, parameters, all."""
-    wandb_log_model: str | None = None
+    wandb_log_model: str | bool | None = None
     """Upload the model: false, end, checkpoint."""
     use_mlflow: bool | None = None
     """Log to MLflow; on when mlflow_experiment_name is set."""

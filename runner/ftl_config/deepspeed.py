@@ -1,0 +1,26 @@
+"""Names of the DeepSpeed settings that ship with ftl (``templates/deepspeed``)."""
+
+from __future__ import annotations
+
+SHIPPED_NAMES = (
+    "zero1.json",
+    "zero2.json",
+    "zero2_cpuoffload.json",
+    "zero3.json",
+    "zero3_bf16.json",
+    "zero3_bf16_cpuoffload_all.json",
+    "zero3_bf16_cpuoffload_params.json",
+)
+"""Axolotl's names, so that its configs work as they are."""
+
+
+def shipped_name(value: str) -> str | None:
+    """The shipped file that a config's ``deepspeed`` text names, or None for a path of the user's.
+
+    ``zero2.json`` and ``deepspeed_configs/zero2.json`` (also below another directory) name the same file. A file of
+    the user's in that place goes first; whether there is one is the caller's to look up.
+    """
+    head, _, name = value.rpartition("/")
+    if name not in SHIPPED_NAMES:
+        return None
+    return name if not head or head.split("/")[-1] == "deepspeed_configs" else None

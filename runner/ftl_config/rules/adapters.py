@@ -1,0 +1,181 @@
+"""Adapters and quantized loading."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ftl_config.keys import is_set
+from ftl_config.rules.registry import Finding, Rule, error, warning
+from ftl_config.schema.config import Config
+from ftl_config.wordlist import words
+
+COMPLETENESS = False
+
+_LORA_KEYS = words(
+    """lora_r lora_alpha lora_dropout lora_target_modules lora_target_linear lora_target_parameters
+lora_modules_to_save lora_rank_pattern lora_alpha_pattern lora_fan_in_fan_out lora_exclude_modules lora_model_dir
+peft_layers_to_transform peft_layers_pattern peft_use_dora peft_use_rslora peft_init_lora_weights
+peft_layer_replication peft_trainable_token_indices"""
+)
+_BNB_4BIT_KEYS = words("bnb_4bit_quant_type bnb_4bit_use_double_quant bnb_4bit_compute_dtype")
+
+
+def one_bit_width(config: Config) -> Iterator[Finding]:
+    """A base is loaded in 4 bits or in 8, not both."""
+    if config.adapter.load_in_4bit and config.adapter.load_in_8bit:
+        yield error("cannot be combined with load_in_8bit", "load_in_4bit", "load_in_8bit", hint="keep one of the two")
+
+
+def qlora_needs_4bit(config: Config) -> Iterator[Finding]:
+    """QLoRA is LoRA on a 4-bit base."""
+    adapter = config.adapter
+    if adapter.adapter != "qlora":
+        return
+    if adapter.load_in_8bit:
+        hint = "adapter: lora works with load_in_8bit"
+        yield error("adapter: qlora means a 4-bit base, not an 8-bit one", "load_in_8bit", "adapter", hint=hint)
+    elif adapter.gptq:
+        yield error("adapter: qlora cannot start from a GPTQ model", "gptq", "adapter", hint="write adapter: lora")
+    elif not adapter.load_in_4bit and not adapter.merge_lora:
+        yield error("qlora needs load_in_4bit: true", "adapter", "load_in_4bit", hint="or write adapter: lora")
+
+
+def quantized_base_needs_adapter(config: Config) -> Iterator[Finding]:
+    """A quantized base cannot be trained itself."""
+    if config.adapter.adapter is not None:
+        return
+    for key in ("load_in_4bit", "load_in_8bit"):
+        if getattr(config.adapter, key):
+            hint = "write adapter: lora, or leave it out for a full fine-tune"
+            yield error("needs an adapter: a quantized model cannot be trained by itself", key, "adapter", hint=hint)
+
+
+def one_quantization(config: Config) -> Iterator[Finding]:
+    """The model's own quantization and bitsandbytes exclude each other."""
+    if config.quantization.model_quantization_config is None:
+        return
+    for key in ("load_in_4bit", "load_in_8bit"):
+        if getattr(config.adapter, key):
+            yield error(f"cannot be combined with {key}", "model_quantization_config", key)
+
+
+def lora_keys_need_adapter(config: Config) -> Iterator[Finding]:
+    """LoRA keys in a full fine-tune are a sign of a forgotten ``adapter``."""
+    if config.adapter.adapter is not None:
+        return
+    found = [key for key in _LORA_KEYS if is_set(config, key) and getattr(config.adapter, key)]
+    if found:
+        others = f" (and {', '.join(found[1:])})" if found[1:] else ""
+        yield warning(f"has no effect without adapter: lora{others}", found[0], hint="all parameters are trained")
+
+
+def bnb_keys_need_4bit(config: Config) -> Iterator[Finding]:
+    """4-bit settings without a 4-bit base."""
+    if config.adapter.load_in_4bit:
+        return
+    for key in _BNB_4BIT_KEYS:
+        if getattr(config.adapter, key) is not None:
+            yield warning("has no effect without load_in_4bit: true", key, "load_in_4bit")
+
+
+def target_patterns_compile(config: Config) -> Iterator[Finding]:
+    """Module patterns are regular expressions (or plain names, which are too)."""
+    for key in ("lora_target_modules", "lora_exclude_modules"):
+        value = getattr(config.adapter, key)
+        is_one = isinstance(value, str)
+        for index, pattern in enumerate([value] if is_one else value or ()):
+            try:
+                re.compile(pattern)
+            except re.error as problem:
+                path = (key,) if is_one else (key, index)
+                yield error(f"{pattern!r} is not a regular expression: {problem}", path)
+
+
+def target_parameters_need_no_dropout(config: Config) -> Iterator[Finding]:
+    """PEFT cannot drop inputs of a bare parameter."""
+    if config.adapter.lora_target_parameters and config.adapter.lora_dropout:
+        yield error("has to be 0 with lora_target_parameters", "lora_dropout", "lora_target_parameters")
+
+
+def layers_pattern_needs_layers(config: Config) -> Iterator[Finding]:
+    """The pattern says what the layer numbers count in."""
+    if config.adapter.peft_layers_pattern and not config.adapter.peft_layers_to_transform:
+        yield error("needs peft_layers_to_transform", "peft_layers_pattern", "peft_layers_to_transform")
+
+
+def layers_or_unfrozen_parameters(config: Config) -> Iterator[Finding]:
+    """Two ways to choose what is trained get in each other's way."""
+    adapter = config.adapter
+    if adapter.adapter and adapter.peft_layers_to_transform and config.training.unfrozen_parameters:
+        yield error(
+            "cannot be combined with peft_layers_to_transform", "unfrozen_parameters", "peft_layers_to_transform"
+        )
+
+
+def learning_rate_groups_or_loraplus(config: Config) -> Iterator[Finding]:
+    """Both set learning rates by parameter."""
+    if config.training.lr_groups and config.adapter.loraplus_lr_ratio:
+        yield error("cannot be combined with loraplus_lr_ratio", "lr_groups", "loraplus_lr_ratio")
+
+
+def relora_needs_restarts(config: Config) -> Iterator[Finding]:
+    """ReLoRA merges at the restarts of the schedule, on one device's copy of the weights."""
+    if not config.adapter.relora:
+        return
+    if not config.training.jagged_restart_steps:
+        yield error("needs jagged_restart_steps", "relora", "jagged_restart_steps")
+    if config.adapter.adapter not in ("lora", "qlora"):
+        yield error("needs adapter: lora or qlora", "relora", "adapter")
+    for key in ("deepspeed", "fsdp", "fsdp_config"):
+        if getattr(config.distributed, key):
+            yield error(f"cannot be combined with {key}", "relora", key)
+    if config.training.lr_scheduler == "one_cycle":
+        yield error("cannot be combined with lr_scheduler: one_cycle", "relora", "lr_scheduler")
+
+
+def moe_quantization_needs_adapter(config: Config) -> Iterator[Finding]:
+    """Quantized experts are frozen; what is trained has to be named parameter by parameter."""
+    if not config.quantization.quantize_moe_experts:
+        return
+    if config.adapter.adapter not in ("lora", "qlora"):
+        yield error("needs adapter: lora or qlora", "quantize_moe_experts", "adapter")
+    if not (config.adapter.load_in_4bit or config.adapter.load_in_8bit):
+        yield error("needs load_in_4bit or load_in_8bit", "quantize_moe_experts", "load_in_4bit")
+    if config.adapter.lora_target_linear:
+        hint = "name the experts in lora_target_parameters"
+        yield error("cannot be combined with quantize_moe_experts", "lora_target_linear", hint=hint)
+
+
+def qat_or_quantized_base(config: Config) -> Iterator[Finding]:
+    """Quantization-aware training needs full weights."""
+    if config.quantization.qat is None:
+        return
+    for key in ("load_in_4bit", "load_in_8bit", "peft"):
+        if getattr(config.adapter, key):
+            yield error(f"cannot be combined with {key}", "qat", key)
+
+
+def bitnet_without_adapter(config: Config) -> Iterator[Finding]:
+    """BitNet layers take no LoRA."""
+    if config.model.use_onebitllms and config.adapter.adapter:
+        yield error("cannot be combined with an adapter", "use_onebitllms", "adapter")
+
+
+RULES: list[Rule] = [
+    one_bit_width,
+    qlora_needs_4bit,
+    quantized_base_needs_adapter,
+    one_quantization,
+    lora_keys_need_adapter,
+    bnb_keys_need_4bit,
+    target_patterns_compile,
+    target_parameters_need_no_dropout,
+    layers_pattern_needs_layers,
+    layers_or_unfrozen_parameters,
+    learning_rate_groups_or_loraplus,
+    relora_needs_restarts,
+    moe_quantization_needs_adapter,
+    qat_or_quantized_base,
+    bitnet_without_adapter,
+]

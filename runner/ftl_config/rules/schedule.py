@@ -1,0 +1,152 @@
+"""Batches, steps, saving and evaluating."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ftl_config.keys import is_set
+from ftl_config.rules.registry import Finding, Rule, error, warning
+from ftl_config.schema.config import Config
+
+COMPLETENESS = False
+
+
+def _evaluates(config: Config) -> bool:
+    return bool(config.data.val_set_size or config.data.test_datasets)
+
+
+def one_way_to_accumulate(config: Config) -> Iterator[Finding]:
+    """The total batch size, or the number of micro batches in it."""
+    training = config.training
+    if training.batch_size is None:
+        return
+    if is_set(config, "gradient_accumulation_steps"):
+        hint = (
+            f"micro batches of {training.micro_batch_size} make {training.batch_size} in batch_size / micro_batch_size"
+        )
+        message = "cannot be combined with gradient_accumulation_steps"
+        yield error(message, "batch_size", "gradient_accumulation_steps", hint=hint)
+    elif training.batch_size % training.micro_batch_size:
+        message = f"is not a multiple of micro_batch_size ({training.micro_batch_size})"
+        yield error(message, "batch_size", "micro_batch_size")
+
+
+def one_warm_up(config: Config) -> Iterator[Finding]:
+    """Steps or a share of them."""
+    if config.training.warmup_steps and config.training.warmup_ratio:
+        yield error("cannot be combined with warmup_ratio", "warmup_steps", "warmup_ratio", hint="keep one of the two")
+
+
+def cosine_keys_need_cosine(config: Config) -> Iterator[Finding]:
+    """Only the cosine schedule has a floor of this kind."""
+    for key in ("cosine_min_lr_ratio", "cosine_constant_lr_ratio"):
+        if getattr(config.training, key) is not None and not config.training.lr_scheduler.startswith("cosine"):
+            yield warning(f"has no effect with lr_scheduler: {config.training.lr_scheduler}", key, "lr_scheduler")
+
+
+def one_way_to_save(config: Config) -> Iterator[Finding]:
+    """Every so many steps, or so many times an epoch, or neither."""
+    checkpointing = config.checkpointing
+    if checkpointing.save_steps and checkpointing.saves_per_epoch:
+        yield error("cannot be combined with saves_per_epoch", "save_steps", "saves_per_epoch")
+    strategy = checkpointing.save_strategy
+    if strategy not in (None, "steps") and checkpointing.save_steps:
+        hint = "leave one of the two out"
+        yield error(f"cannot be combined with save_strategy: {strategy}", "save_steps", "save_strategy", hint=hint)
+    if strategy == "steps" and not (checkpointing.save_steps or checkpointing.saves_per_epoch):
+        yield error("steps needs save_steps", "save_strategy", "save_steps")
+
+
+def best_needs_metric(config: Config) -> Iterator[Finding]:
+    """To save the best, one has to know what best is."""
+    checkpointing = config.checkpointing
+    if checkpointing.save_strategy == "best" and not checkpointing.metric_for_best_model:
+        hint = "metric_for_best_model: eval_loss"
+        yield error("best needs metric_for_best_model", "save_strategy", "metric_for_best_model", hint=hint)
+    for key in ("load_best_model_at_end", "early_stopping_patience"):
+        if getattr(checkpointing, key) and not _evaluates(config):
+            yield error("needs evaluation data: set val_set_size or test_datasets", key, "val_set_size")
+
+
+def one_way_to_evaluate(config: Config) -> Iterator[Finding]:
+    """Every so many steps, or so many times an epoch, or neither."""
+    checkpointing = config.checkpointing
+    strategy = checkpointing.eval_strategy
+    if checkpointing.eval_steps and checkpointing.evals_per_epoch:
+        yield error("cannot be combined with evals_per_epoch", "eval_steps", "evals_per_epoch")
+    for key in ("eval_steps", "evals_per_epoch"):
+        if strategy not in (None, "steps") and getattr(checkpointing, key):
+            hint = "leave one of the two out"
+            yield error(f"cannot be combined with eval_strategy: {strategy}", key, "eval_strategy", hint=hint)
+
+
+def evaluation_needs_data(config: Config) -> Iterator[Finding]:
+    """Without evaluation data there is nothing to evaluate."""
+    checkpointing = config.checkpointing
+    if _evaluates(config) or checkpointing.eval_strategy == "no":
+        return
+    for key in ("eval_steps", "eval_strategy"):
+        if getattr(checkpointing, key):
+            hint = "set val_set_size or test_datasets"
+            yield error("needs evaluation data", key, "val_set_size", hint=hint)
+    if checkpointing.evals_per_epoch:
+        yield warning("has no effect: there is no evaluation data", "evals_per_epoch", "val_set_size")
+
+
+def early_stopping_needs_steps(config: Config) -> Iterator[Finding]:
+    """The best checkpoint exists only if one was saved whenever it was evaluated."""
+    checkpointing = config.checkpointing
+    if not checkpointing.early_stopping_patience or not _evaluates(config):
+        return
+    save, evaluate = checkpointing.save_steps, checkpointing.eval_steps
+    if not save or not evaluate:
+        missing = "save_steps" if not save else "eval_steps"
+        yield error("needs save_steps and eval_steps", "early_stopping_patience", missing)
+    elif abs(round(save / evaluate) - save / evaluate) > 1e-9:
+        hint = "otherwise the best model may not have been saved"
+        yield error(f"has to be a multiple of eval_steps ({evaluate})", "save_steps", "eval_steps", hint=hint)
+
+
+def uploading_needs_saving(config: Config) -> Iterator[Finding]:
+    """What is never saved cannot be uploaded on the way."""
+    if config.checkpointing.hub_model_id and config.checkpointing.save_strategy == "no":
+        yield warning("nothing is uploaded before the end with save_strategy: no", "hub_model_id", "save_strategy")
+
+
+def weights_alone_cannot_resume(config: Config) -> Iterator[Finding]:
+    """A checkpoint without optimizer state is no place to go on from."""
+    checkpointing = config.checkpointing
+    if checkpointing.save_only_model and checkpointing.auto_resume_from_checkpoints:
+        message = "cannot be combined with save_only_model: such checkpoints cannot be resumed from"
+        yield error(message, "auto_resume_from_checkpoints", "save_only_model")
+
+
+def generated_scores_need_plain_batches(config: Config) -> Iterator[Finding]:
+    """Answers cannot be generated from packed rows."""
+    checkpointing = config.checkpointing
+    packed = config.data.eval_sample_packing
+    if checkpointing.do_causal_lm_eval and (packed or (packed is None and config.data.sample_packing)):
+        yield error("needs eval_sample_packing: false", "do_causal_lm_eval", "eval_sample_packing")
+    if checkpointing.do_bench_eval and not (checkpointing.evals_per_epoch or checkpointing.eval_steps):
+        yield error("needs evals_per_epoch or eval_steps", "do_bench_eval", "eval_steps")
+    known = {"sacrebleu", "comet", "ter", "chrf", "perplexity"}
+    for index, metric in enumerate(checkpointing.eval_causal_lm_metrics or ()):
+        if metric not in known:
+            yield error(
+                f"unknown score {metric!r}; known are {', '.join(sorted(known))}", ("eval_causal_lm_metrics", index)
+            )
+
+
+RULES: list[Rule] = [
+    one_way_to_accumulate,
+    one_warm_up,
+    cosine_keys_need_cosine,
+    one_way_to_save,
+    best_needs_metric,
+    one_way_to_evaluate,
+    evaluation_needs_data,
+    early_stopping_needs_steps,
+    uploading_needs_saving,
+    weights_alone_cannot_resume,
+    generated_scores_need_plain_batches,
+]
