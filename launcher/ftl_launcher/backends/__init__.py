@@ -1,0 +1,1 @@
+"""Backends: who starts the runner. One file each, one line in registry.py."""

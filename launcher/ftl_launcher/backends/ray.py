@@ -1,0 +1,159 @@
+"""A Ray cluster that is already there, through its Jobs API."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from ftl_config.errors import FtlError
+from ftl_launcher.backends import ray_http
+from ftl_launcher.backends.protocol import BackendState, Request
+from ftl_launcher.backends.ray_http import Endpoint, RayUnreachable
+from ftl_launcher.plan import RunPlan
+from ftl_launcher.render import fill_secrets, render_ray_job
+from ftl_launcher.states import RunState
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+_SUBMIT_TRIES = 3
+_ADDRESS_VARIABLES = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
+
+
+class RayBackend:
+    """Submits to ``launch.ray_address`` (or RAY_ADDRESS); the cluster's Python environment must have the runner."""
+
+    name = "ray"
+    state_needs_import = False
+
+    def refusals(self, plan: RunPlan) -> list[str]:
+        found = []
+        if plan.image is not None:
+            found.append("launch.image: a running Ray cluster has its image already; leave the key out")
+        if plan.resources.spot:
+            found.append("launch.spot: a running Ray cluster has its machines already; leave the key out")
+        if plan.mounts:
+            found.append("launch.file_mounts: a Ray job cannot mount paths; use launch.workdir or bucket URLs")
+        return found
+
+    def request(self, plan: RunPlan) -> Request:
+        text = render_ray_job(plan, python="python", config_path=None)
+        address = ray_http.parse_address(_cluster_address(plan))
+        return Request(
+            backend=self.name,
+            name=plan.name,
+            handle=f"ray+{address}/{plan.submission_id}",
+            filename="job.json",
+            text=text,
+            payload=json.loads(text),
+            plan=plan,
+        )
+
+    def submit(self, request: Request, secrets: Mapping[str, str]) -> None:
+        endpoint, _ = _parse_handle(request.handle)
+        ray_http.check_reachable(endpoint)
+        submit_job(endpoint, fill_secrets(request.payload, secrets))
+
+    def state(self, handle: str) -> BackendState:
+        endpoint, submission_id = _parse_handle(handle)
+        return ray_http.job_state(endpoint, submission_id)
+
+    def logs(self, handle: str, *, follow: bool) -> Iterator[str | None]:
+        from ftl_launcher.backends.ray_logs import tail_job
+
+        endpoint, submission_id = _parse_handle(handle)
+        return tail_job(endpoint, submission_id, follow=follow)
+
+    def cancel(self, handle: str) -> None:
+        endpoint, submission_id = _parse_handle(handle)
+        ray_http.stop_job(endpoint, submission_id)
+
+
+def submit_job(endpoint: Endpoint, payload: Mapping[str, Any]) -> None:
+    """Send a rendered job. Sending it twice is harmless: Ray refuses a submission id that it has.
+
+    Raises:
+        FtlError: Ray is not installed here, the cluster refuses the job, or it stays unreachable.
+    """
+    submission_id = str(payload["submission_id"])
+    client = make_client(endpoint)
+    for attempt in range(1, _SUBMIT_TRIES + 1):
+        try:
+            client.submit_job(**payload)
+            return
+        except (RuntimeError, OSError) as error:  # requests' exceptions are OSErrors
+            if _is_submitted(endpoint, submission_id):
+                return
+            if attempt == _SUBMIT_TRIES or not _is_passing(error):
+                raise FtlError(f"Ray at {endpoint.address} refused the job: {_first_line(error)}") from error
+            time.sleep(2**attempt)
+
+
+def make_client(endpoint: Endpoint) -> JobSubmissionClient:
+    """Ray's own client for an endpoint.
+
+    Raises:
+        FtlError: Ray is not installed.
+    """
+    try:
+        from ray.job_submission import JobSubmissionClient
+    except ImportError as error:
+        raise FtlError(
+            f"Ray is not installed here ({error})", hint="pip install 'ftl-tune[ray]' (or [runner] to train here)"
+        ) from error
+    with _without_address_variables():
+        try:
+            return JobSubmissionClient(endpoint.address, headers=dict(endpoint.headers))
+        except (ConnectionError, RuntimeError) as error:
+            raise RayUnreachable(f"no Ray cluster answers at {endpoint.address}: {_first_line(error)}") from error
+
+
+@contextmanager
+def _without_address_variables() -> Iterator[None]:
+    """Ray's client lets RAY_ADDRESS override the address it is given; the address of a run is never a guess."""
+    saved = {name: os.environ.pop(name) for name in _ADDRESS_VARIABLES if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(saved)
+
+
+def _cluster_address(plan: RunPlan) -> str:
+    address = plan.placement.ray_address or os.environ.get("RAY_ADDRESS")
+    if not address:
+        raise FtlError(
+            "the ray backend needs the address of a cluster",
+            hint="--ray-address http://head:8265, launch.ray_address in the config, or RAY_ADDRESS",
+            exit_code=2,
+        )
+    return address
+
+
+def _parse_handle(handle: str) -> tuple[Endpoint, str]:
+    """``ray+http://head:8265/ftl-run-1`` -> endpoint and submission id."""
+    parts = urlsplit(handle.removeprefix("ray+"))
+    return Endpoint(f"{parts.scheme}://{parts.netloc}", ray_http.environment_token()), parts.path.lstrip("/")
+
+
+def _is_submitted(endpoint: Endpoint, submission_id: str) -> bool:
+    try:
+        return ray_http.job_state(endpoint, submission_id).state is not RunState.LOST
+    except FtlError:
+        return False
+
+
+def _is_passing(error: Exception) -> bool:
+    """Worth another try: connections and the server's own 5xx, such as a job agent that is still starting."""
+    return isinstance(error, OSError) or "status code 5" in str(error)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+BACKEND = RayBackend()

@@ -1,0 +1,45 @@
+"""Backend name -> module, imported on use. Other packages add theirs by the entry point group ``ftl.backends``."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+
+from ftl_config.errors import FtlError
+from ftl_launcher.backends.protocol import Backend
+
+BACKENDS: dict[str, str] = {
+    "local": "ftl_launcher.backends.local",
+    "ray": "ftl_launcher.backends.ray",
+    "skypilot": "ftl_launcher.backends.skypilot",
+}
+
+ENTRY_POINT_GROUP = "ftl.backends"
+
+
+def load_backend(name: str) -> Backend:
+    """The backend of that name.
+
+    Raises:
+        FtlError: unknown name (with a close match), or its module cannot be imported (the cause is named).
+    """
+    path = BACKENDS.get(name) or _entry_points().get(name)
+    if path is None:
+        known = [*BACKENDS, *_entry_points()]
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+        raise FtlError(f"unknown backend {name!r}", hint=hint, exit_code=2)
+    try:
+        module = importlib.import_module(path)
+    except ImportError as error:
+        raise FtlError(f"the {name} backend ({path}) cannot be imported: {error}") from error
+    backend = module.BACKEND
+    if not isinstance(backend, Backend):
+        raise FtlError(f"{path}.BACKEND is not a backend: it lacks methods of ftl_launcher.backends.protocol.Backend")
+    return backend
+
+
+def _entry_points() -> dict[str, str]:
+    from importlib.metadata import entry_points
+
+    return {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}

@@ -1,0 +1,232 @@
+"""Rented and shared machines through SkyPilot's SDK and API server."""
+
+from __future__ import annotations
+
+import secrets as random
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from ftl_config.errors import FtlError
+from ftl_launcher.accelerators import Vendor
+from ftl_launcher.backends.protocol import BackendState, Request
+from ftl_launcher.clouds import Cloud, Feature, find_cloud
+from ftl_launcher.plan import RunPlan
+from ftl_launcher.render import render_skypilot_task
+from ftl_launcher.states import RunState
+
+_STATES = {
+    "INIT": RunState.PENDING,
+    "PENDING": RunState.PENDING,
+    "SUBMITTED": RunState.PENDING,
+    "STARTING": RunState.STARTING,
+    "SETTING_UP": RunState.STARTING,
+    "RUNNING": RunState.RUNNING,
+    "WINDING_DOWN": RunState.RUNNING,
+    "RECOVERING": RunState.RECOVERING,
+    "CANCELLING": RunState.CANCELLING,
+    "CANCELLED": RunState.CANCELLED,
+    "SUCCEEDED": RunState.SUCCEEDED,
+}
+"""SkyPilot's words; everything else that it says begins with FAILED."""
+
+_DOCKER_OPTIONS = ["--ipc=host", "--ulimit=memlock=-1", "--ulimit=stack=67108864"]
+_ROCM_OPTIONS = ["--device=/dev/kfd", "--device=/dev/dri", "--group-add=video", "--security-opt=seccomp=unconfined"]
+
+_JOB = "job"
+_CLUSTER = "cluster"
+
+
+class SkyPilotBackend:
+    """A managed job, which SkyPilot recovers; or a cluster of its own where autostop is asked for."""
+
+    name = "skypilot"
+    state_needs_import = True
+
+    def refusals(self, plan: RunPlan) -> list[str]:
+        clouds = [find_cloud(name) for name in plan.placement.clouds]
+        found = [
+            f"{cloud.title}: no {feature}: {cloud.refusals[feature]}"
+            for cloud in clouds
+            for feature in _wanted(plan)
+            if feature in cloud.refusals
+        ]
+        if "://" not in plan.checkpoint_uri:
+            found.append(
+                f"checkpoints would stay on the rented machine ({plan.checkpoint_uri}) and vanish with it: "
+                "set checkpoint: s3://bucket/prefix, or launch.checkpoint_bucket"
+            )
+        if plan.placement.autostop_minutes is not None and plan.resources.spot:
+            found.append(
+                "launch.autostop_minutes with launch.spot: a spot run is a managed job, which frees its machines"
+            )
+        if plan.placement.namespace is not None:
+            found.append("launch.namespace: SkyPilot takes the namespace of the kubeconfig context; set it there")
+        if plan.placement.partition is not None and plan.placement.clouds != ("slurm",):
+            found.append("launch.partition: partitions are Slurm's; leave the key out or use --cloud slurm")
+        return found
+
+    def request(self, plan: RunPlan) -> Request:
+        import yaml
+
+        managed = plan.placement.autostop_minutes is None
+        clouds = [find_cloud(name) for name in plan.placement.clouds]
+        text = render_skypilot_task(
+            plan,
+            candidates=_candidates(plan, clouds),
+            env={**_interconnect(plan, clouds), **plan.env},
+            overrides=_overrides(plan, clouds),
+            managed=managed,
+        )
+        return Request(
+            backend=self.name,
+            name=plan.name,
+            handle=f"skypilot://{_JOB if managed else _CLUSTER}/{plan.submission_id}",
+            filename="task.yaml",
+            text=text,
+            payload=yaml.safe_load(text),
+            plan=plan,
+        )
+
+    def submit(self, request: Request, secrets: Mapping[str, str]) -> None:
+        sky = _import_sky()
+        kind, submission_id = _parse_handle(request.handle)
+        values = {**secrets, "RAY_AUTH_TOKEN": random.token_hex(32)}
+        try:
+            task = sky.Task.from_yaml_config(dict(request.payload), secrets_overrides=list(values.items()))
+            if kind == _JOB:
+                sky.stream_and_get(sky.jobs.launch(task, name=submission_id))
+            else:
+                sky.stream_and_get(sky.launch(task, cluster_name=submission_id))
+        except Exception as error:  # SkyPilot raises dozens of classes; all of them mean that it did not take the run
+            raise FtlError(
+                f"SkyPilot did not take the run: {error}", hint="`sky check` says which clouds it can use"
+            ) from error
+
+    def state(self, handle: str) -> BackendState:
+        sky = _import_sky()
+        kind, submission_id = _parse_handle(handle)
+        try:
+            job = _managed_job(sky, submission_id) if kind == _JOB else _cluster_job(sky, submission_id)
+        except Exception as error:
+            raise FtlError(f"SkyPilot cannot be asked about {submission_id}: {error}") from error
+        if job is None:
+            return BackendState(RunState.LOST, message=f"SkyPilot knows no run {submission_id}")
+        word = str(getattr(job["status"], "value", job["status"]))
+        return BackendState(
+            state=_STATES.get(word, RunState.FAILED),
+            message=job.get("failure_reason"),
+            started_at=job.get("start_at"),
+            ended_at=job.get("end_at"),
+        )
+
+    def logs(self, handle: str, *, follow: bool) -> Iterator[str | None]:
+        sky = _import_sky()
+        kind, submission_id = _parse_handle(handle)
+        if kind == _JOB:
+            chunks = sky.jobs.tail_logs(name=submission_id, follow=follow, preload_content=False)
+        else:
+            chunks = sky.tail_logs(submission_id, job_id=None, follow=follow, preload_content=False)
+        rest = ""
+        for chunk in chunks:
+            if chunk is None:
+                break
+            *whole, rest = (rest + chunk).split("\n")
+            yield from whole
+        if rest:
+            yield rest
+
+    def cancel(self, handle: str) -> None:
+        sky = _import_sky()
+        kind, submission_id = _parse_handle(handle)
+        try:
+            if kind == _JOB:
+                sky.get(sky.jobs.cancel(name=submission_id))
+            else:
+                sky.get(sky.cancel(submission_id, all=True))
+        except Exception as error:
+            raise FtlError(f"SkyPilot did not cancel {submission_id}: {error}") from error
+
+
+def for_cloud(plan: RunPlan, cloud: str) -> RunPlan:
+    """The plan as it reads for one of its clouds."""
+    return replace(plan, placement=replace(plan.placement, clouds=(cloud,)))
+
+
+def _wanted(plan: RunPlan) -> list[Feature]:
+    """The features that a plan asks for."""
+    resources = plan.resources
+    asked = {
+        Feature.SPOT: resources.spot,
+        Feature.IMAGE: plan.image is not None,
+        Feature.MULTI_NODE: plan.num_nodes > 1,
+        Feature.AUTOSTOP: plan.placement.autostop_minutes is not None,
+        Feature.AMD: resources.vendor is Vendor.AMD,
+        Feature.DISK_TIER: resources.disk_tier is not None,
+        Feature.NETWORK_TIER: resources.network_tier is not None,
+        Feature.STORAGE_MOUNT: any("://" in source for source in plan.mounts.values()),
+    }
+    return [feature for feature, wanted in asked.items() if wanted]
+
+
+def _candidates(plan: RunPlan, clouds: list[Cloud]) -> list[Mapping[str, str]]:
+    """Every cloud with every accelerator, in the user's order; without a cloud SkyPilot takes the cheapest."""
+    infras: list[dict[str, str]] = [{"infra": _infra(plan, cloud)} for cloud in clouds] or [{}]
+    accelerators: list[dict[str, str]] = [{"accelerators": str(one)} for one in plan.resources.accelerators] or [{}]
+    return [{**infra, **accelerator} for infra in infras for accelerator in accelerators]
+
+
+def _infra(plan: RunPlan, cloud: Cloud) -> str:
+    # SkyPilot calls a Slurm cluster a region and its partition a zone.
+    zone = plan.placement.partition if cloud.name == "slurm" and plan.placement.partition else plan.placement.zone
+    parts = [cloud.infra, plan.placement.region, zone]
+    while parts[-1] is None:
+        parts.pop()
+    return "/".join(part or "*" for part in parts)
+
+
+def _interconnect(plan: RunPlan, clouds: list[Cloud]) -> dict[str, str]:
+    if plan.num_nodes == 1 or len(clouds) != 1:
+        return {}
+    return dict(clouds[0].multi_node_env.get(plan.resources.vendor, {}))
+
+
+def _overrides(plan: RunPlan, clouds: list[Cloud]) -> dict[str, Any]:
+    """SkyPilot settings that a task may carry: options of `docker run`, where the image runs in Docker on a VM."""
+    overrides: dict[str, Any] = {}
+    if plan.image is not None and not all(cloud.is_container for cloud in clouds):
+        amd = plan.resources.vendor is Vendor.AMD
+        overrides["docker"] = {"run_options": _DOCKER_OPTIONS + (_ROCM_OPTIONS if amd else [])}
+    return overrides
+
+
+def _import_sky() -> Any:
+    try:
+        import sky
+        import sky.jobs
+    except ImportError as error:
+        raise FtlError(
+            f"SkyPilot is not installed here ({error})", hint="pip install 'ftl-tune[sky]', then `sky check`"
+        ) from error
+    return sky
+
+
+def _managed_job(sky: Any, name: str) -> dict[str, Any] | None:
+    jobs = sky.get(sky.jobs.queue_v2(refresh=False, name_match=name))[0]
+    matching = [job.model_dump() for job in jobs if job.job_name == name]
+    return max(matching, key=lambda job: job["job_id"], default=None)
+
+
+def _cluster_job(sky: Any, cluster: str) -> dict[str, Any] | None:
+    if not sky.get(sky.status(cluster_names=[cluster])):
+        return None
+    jobs = [job.model_dump() for job in sky.get(sky.queue(cluster))]
+    return max(jobs, key=lambda job: job["job_id"], default=None)
+
+
+def _parse_handle(handle: str) -> tuple[str, str]:
+    kind, _, submission_id = handle.removeprefix("skypilot://").partition("/")
+    return kind, submission_id
+
+
+BACKEND = SkyPilotBackend()

@@ -1,0 +1,108 @@
+"""Running the runner as a child of this terminal (`ftl train`), with its output shown and Ctrl-C passed on once."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+from ftl_config.errors import FtlError
+from ftl_launcher.display import Display
+from ftl_launcher.follow import Redact, show_line
+from ftl_launcher.progress import Progress
+
+_IDLE_S = 0.2
+_QUEUE_LINES = 10_000
+
+
+def run_child(argv: Sequence[str], env: Mapping[str, str], display: Display, redact: Redact) -> tuple[int, Progress]:
+    """Run a command to its end; returns its exit code (128 + signal, as shells say it) and what it reported.
+
+    The child leads a process group of its own, so the terminal's Ctrl-C reaches it only through us: the first asks it
+    to save and stop, the third kills the whole group. SIGTERM is passed on.
+
+    Raises:
+        FtlError: the command cannot be started.
+    """
+    try:
+        child = subprocess.Popen(
+            list(argv),
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+        )
+    except OSError as error:
+        raise FtlError(f"cannot start {argv[0]}: {error.strerror}") from error
+    progress = Progress()
+    with _signals_passed_on(child, display):
+        for line in _lines(child):
+            if line is None:
+                display.tick()
+            else:
+                show_line(redact(line), progress, display)
+        code = child.wait()
+    return (128 - code if code < 0 else code), progress
+
+
+@contextmanager
+def _signals_passed_on(child: subprocess.Popen[bytes], display: Display) -> Iterator[None]:
+    presses = 0
+
+    def on_interrupt(signum: int, frame: FrameType | None) -> None:
+        nonlocal presses
+        presses += 1
+        if presses == 1:
+            display.note("stopping: a checkpoint is saved first (press Ctrl-C twice more to kill)")
+            child.send_signal(signal.SIGINT)
+        elif presses > 2:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+
+    def on_terminate(signum: int, frame: FrameType | None) -> None:
+        child.send_signal(signal.SIGTERM)
+
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, on_interrupt),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, on_terminate),
+    }
+    try:
+        yield
+    except BaseException:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGTERM)
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _lines(child: subprocess.Popen[bytes]) -> Iterator[str | None]:
+    """Lines of the child's output; None now and then while it is silent."""
+    lines: queue.Queue[bytes | None] = queue.Queue(maxsize=_QUEUE_LINES)
+    threading.Thread(target=_read, args=(child, lines), daemon=True, name="ftl-child-output").start()
+    while True:
+        try:
+            line = lines.get(timeout=_IDLE_S)
+        except queue.Empty:
+            # A grandchild may keep the pipe open after the child has ended.
+            if child.poll() is not None:
+                return
+            yield None
+            continue
+        if line is None:
+            return
+        yield line.decode("utf-8", errors="replace").rstrip("\r\n")
+
+
+def _read(child: subprocess.Popen[bytes], lines: queue.Queue[bytes | None]) -> None:
+    assert child.stdout is not None
+    for line in child.stdout:
+        lines.put(line)
+    lines.put(None)

@@ -1,0 +1,17 @@
+"""Lambda Cloud."""
+
+from ftl_launcher.accelerators import Vendor
+from ftl_launcher.clouds.facts import Cloud, Feature
+
+CLOUD = Cloud(
+    name="lambda",
+    infra="lambda",
+    title="Lambda",
+    refusals={
+        Feature.SPOT: "Lambda rents no spot machines; leave launch.spot out or take aws, gcp, azure or runpod",
+        Feature.AMD: "Lambda rents no AMD accelerators; runpod, azure and oci do",
+        Feature.DISK_TIER: "Lambda has one kind of disk; leave launch.disk_tier out",
+        Feature.NETWORK_TIER: "Lambda has one kind of network; leave launch.network_tier out",
+    },
+    multi_node_env={Vendor.NVIDIA: {"NCCL_SOCKET_IFNAME": "^lo,docker"}},
+)

@@ -1,0 +1,19 @@
+"""A Slurm cluster of the user's own, through SkyPilot."""
+
+from ftl_launcher.clouds.facts import Cloud, Feature
+
+CLOUD = Cloud(
+    name="slurm",
+    infra="slurm",
+    title="Slurm",
+    refusals={
+        Feature.SPOT: "Slurm has no spot machines; leave launch.spot out (a managed job recovers lost nodes anyway)",
+        Feature.IMAGE: "containers on Slurm need the Pyxis plugin, which SkyPilot did not find; leave launch.image out "
+        "and install ftl-tune[runner] on the nodes",
+        Feature.AUTOSTOP: "Slurm allocations cannot stop; they end with the run",
+        Feature.STORAGE_MOUNT: "mounted buckets need FUSE on the nodes; use an s3:// checkpoint, which needs no mount",
+        Feature.DISK_TIER: "Slurm nodes have the disks they have; leave launch.disk_tier out",
+        Feature.NETWORK_TIER: "Slurm nodes have the network they have; leave launch.network_tier out",
+    },
+    is_container=True,
+)

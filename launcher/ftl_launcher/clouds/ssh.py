@@ -1,0 +1,16 @@
+"""Machines of the user's own, reached over SSH (a SkyPilot SSH node pool)."""
+
+from ftl_launcher.clouds.facts import Cloud, Feature
+
+CLOUD = Cloud(
+    name="ssh",
+    infra="ssh",
+    title="SSH node pool",
+    refusals={
+        Feature.SPOT: "machines of your own are never spot; leave launch.spot out",
+        Feature.AUTOSTOP: "machines of your own are not stopped; they are freed when the run ends",
+        Feature.DISK_TIER: "machines of your own have the disks they have; leave launch.disk_tier out",
+        Feature.NETWORK_TIER: "machines of your own have the network they have; leave launch.network_tier out",
+    },
+    is_container=True,
+)

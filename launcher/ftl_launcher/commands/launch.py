@@ -1,0 +1,138 @@
+"""``ftl launch``: plan, check, submit, follow."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ftl_launcher import configs
+from ftl_launcher.commands.following import follow_to_end
+from ftl_launcher.commands.options import (
+    ConfigCommand,
+    config_arguments,
+    flag_overrides,
+    json_option,
+    launch_options,
+    parse_env,
+)
+from ftl_launcher.commands.rendering import print_request
+from ftl_launcher.console import print_json, say
+from ftl_launcher.host import look_at_host
+from ftl_launcher.names import check_run_name, default_run_name
+from ftl_launcher.paths import records_file
+from ftl_launcher.plan import RunPlan, make_plan
+from ftl_launcher.preflight import check_inputs
+from ftl_launcher.preflight_storage import check_checkpoint_store
+from ftl_launcher.records import RunRecord, RunStore
+from ftl_launcher.secret_values import collect_secrets
+from ftl_launcher.submission import make_request, submit_new
+from ftl_launcher.versions import ftl_version
+
+if TYPE_CHECKING:
+    from ftl_config import LoadedConfig
+
+
+@click.command(cls=ConfigCommand)
+@config_arguments
+@launch_options
+@click.option("--env-file", type=click.Path(path_type=Path), metavar="FILE", help="NAME=value lines for secrets.")
+@click.option("--dryrun", "--dry-run", is_flag=True, help="Print what would be submitted, and stop.")
+@click.option("-d", "--detach", is_flag=True, help="Return once it is submitted.")
+@click.option("--skip-checks", is_flag=True, help="Do not look at local files and the checkpoint bucket first.")
+@json_option
+@click.pass_context
+def launch(
+    ctx: click.Context,
+    source: str,
+    overrides: tuple[str, ...],
+    allow_unknown: bool,
+    name: str | None,
+    env: tuple[str, ...],
+    secrets: tuple[str, ...],
+    env_file: Path | None,
+    dryrun: bool,
+    detach: bool,
+    skip_checks: bool,
+    as_json: bool,
+) -> int:
+    """Run CONFIG: on this machine, on a Ray cluster (--ray-address), or on a cloud (--cloud)."""
+    loaded = configs.load(source, [*overrides, *flag_overrides(ctx)], allow_unknown=allow_unknown)
+    plan = plan_for(loaded, source, name, env=parse_env(env), secret_names=secrets)
+    backend, request = make_request(plan)
+    if dryrun:
+        print_request(request, as_json=as_json)
+        return 0
+    values = collect_secrets(plan.secret_names, env_file)
+    if not skip_checks:
+        check_before_launch(loaded, plan, values)
+    store = RunStore(records_file())
+    if not as_json:
+        say(describe_plan(plan))
+    record = submit_new(store, backend, request, values)
+    return after_submission(store, record, values, detach=detach, as_json=as_json)
+
+
+def plan_for(
+    loaded: LoadedConfig,
+    source: str,
+    name: str | None,
+    *,
+    env: dict[str, str] | None = None,
+    secret_names: tuple[str, ...] = (),
+) -> RunPlan:
+    """The plan of a config and the flags that are no part of the config.
+
+    Raises:
+        FtlError: a bad name, or a launch section that contradicts itself.
+    """
+    wanted = name or loaded.config.launch.name
+    plan = make_plan(
+        loaded,
+        check_run_name(wanted) if wanted else default_run_name(source),
+        look_at_host(),
+        ftl_version=ftl_version(),
+    )
+    names = tuple(dict.fromkeys((*plan.secret_names, *secret_names)))
+    return replace(plan, env={**plan.env, **(env or {})}, secret_names=names)
+
+
+def check_before_launch(loaded: LoadedConfig, plan: RunPlan, secrets: dict[str, str]) -> None:
+    """What would only fail on the machines otherwise.
+
+    Raises:
+        FtlError: local inputs are missing, or checkpoints cannot be written.
+    """
+    if plan.backend == "local" or plan.workdir is not None:
+        check_inputs(loaded, Path(plan.workdir or "."), runs_here=plan.backend == "local")
+    warning = None
+    if plan.backend == "local" or "://" in plan.checkpoint_uri:
+        warning = check_checkpoint_store(plan.checkpoint_uri, secrets)
+    if warning:
+        say(f"note: {warning}")
+
+
+def describe_plan(plan: RunPlan) -> str:
+    """One line on what is about to happen."""
+    where = {"local": "this machine", "ray": f"Ray at {plan.placement.ray_address}"}.get(
+        plan.backend, ", ".join(plan.placement.clouds) or plan.backend
+    )
+    workers = f"{plan.num_workers} worker{'s' if plan.num_workers > 1 else ''}"
+    nodes = f" on {plan.num_nodes} nodes" if plan.num_nodes > 1 else ""
+    return f"run {plan.name}: {where}, {workers}{nodes}, checkpoints in {plan.checkpoint_uri}"
+
+
+def after_submission(
+    store: RunStore, record: RunRecord, secrets: dict[str, str], *, detach: bool, as_json: bool
+) -> int:
+    """Follow it, or say how to."""
+    if not detach:
+        # A run on this machine belongs to this terminal; one elsewhere goes on without it.
+        return follow_to_end(store, record, secrets, cancel_on_interrupt=record.backend == "local", as_json=as_json)
+    if as_json:
+        print_json(record.to_json())
+    else:
+        say(f"submitted. `ftl logs -f {record.name}` follows, `ftl status {record.name}` asks, `ftl cancel` stops it")
+    return 0

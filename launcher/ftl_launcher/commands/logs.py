@@ -1,0 +1,47 @@
+"""``ftl logs``: what a run printed, with its events as readable lines."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import click
+
+from ftl_config.protocol import parse_event
+from ftl_launcher import formats
+from ftl_launcher.backends.registry import load_backend
+from ftl_launcher.commands.following import follow_to_end, redactor_for
+from ftl_launcher.paths import records_file
+from ftl_launcher.records import RunRecord, RunStore
+
+
+@click.command()
+@click.argument("run")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run ends; Ctrl-C detaches.")
+@click.option("--raw", is_flag=True, help="Lines as they came, events as JSON.")
+def logs(run: str, follow: bool, raw: bool) -> int:
+    """Print the output of RUN."""
+    store = RunStore(records_file())
+    record = store.get(run)
+    if follow and not raw and not record.state.is_terminal:
+        return follow_to_end(store, record, {}, cancel_on_interrupt=False)
+    redact = redactor_for(record, {})
+    for line in _lines(record, follow):
+        text = redact(line) if raw else _readable(redact(line))
+        if text is not None:
+            sys.stdout.write(text + "\n")
+    return 0
+
+
+def _lines(record: RunRecord, follow: bool) -> Iterator[str]:
+    """Lines of the log; output is flushed whenever there is nothing new."""
+    for line in load_backend(record.backend).logs(record.handle, follow=follow):
+        if line is None:
+            sys.stdout.flush()
+        else:
+            yield line
+
+
+def _readable(line: str) -> str | None:
+    event = parse_event(line)
+    return line if event is None else formats.event_line(event)

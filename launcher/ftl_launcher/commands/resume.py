@@ -1,0 +1,45 @@
+"""``ftl resume``: the same run, one launch further."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ftl_config.errors import FtlError
+from ftl_launcher.commands.launch import after_submission, describe_plan
+from ftl_launcher.commands.options import json_option
+from ftl_launcher.console import say
+from ftl_launcher.host import look_at_host
+from ftl_launcher.paths import records_file
+from ftl_launcher.plan import carried_environment
+from ftl_launcher.preflight_storage import check_checkpoint_store
+from ftl_launcher.records import RunStore
+from ftl_launcher.refresh import refresh
+from ftl_launcher.secret_values import collect_secrets
+from ftl_launcher.states import RunState
+from ftl_launcher.submission import make_request, next_launch, submit_again
+
+
+@click.command()
+@click.argument("run")
+@click.option("--env-file", type=click.Path(path_type=Path), metavar="FILE", help="NAME=value lines for secrets.")
+@click.option("-d", "--detach", is_flag=True, help="Return once it is submitted.")
+@json_option
+def resume(run: str, env_file: Path | None, detach: bool, as_json: bool) -> int:
+    """Submit RUN's stored config again under its name; it goes on from its last committed checkpoint."""
+    store = RunStore(records_file())
+    record = refresh(store, store.get(run), allow_import=True)
+    if record.state is RunState.SUCCEEDED:
+        raise FtlError(f"run {run!r} has finished", hint="launch its config under another name to train again")
+    if not record.state.is_terminal:
+        raise FtlError(f"run {run!r} is {record.state}", hint=f"`ftl logs -f {run}` follows it")
+    plan = next_launch(record, carried_environment(look_at_host()))
+    backend, request = make_request(plan)
+    secrets = collect_secrets(plan.secret_names, env_file)
+    if plan.backend == "local" or "://" in plan.checkpoint_uri:
+        check_checkpoint_store(plan.checkpoint_uri, secrets)
+    if not as_json:
+        say(f"launch {plan.launch_number} of {describe_plan(plan)}")
+    record = submit_again(store, backend, request, secrets)
+    return after_submission(store, record, secrets, detach=detach, as_json=as_json)

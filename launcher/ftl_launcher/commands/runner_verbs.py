@@ -1,0 +1,70 @@
+"""Commands that are the runner's own: checked here at once, then this process becomes the runner."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+
+import click
+
+from ftl_launcher import configs
+from ftl_launcher.commands.options import ConfigCommand, config_arguments
+from ftl_launcher.runner_process import runner_python
+
+
+def _become_runner(
+    verb: str, source: str, overrides: tuple[str, ...], options: list[str], *, allow_unknown: bool
+) -> None:
+    """Validate, then replace this process: the runner has the terminal, its signals and its exit code to itself."""
+    loaded = configs.load(source, overrides, allow_unknown=allow_unknown)
+    if source == "-" or "://" in source:
+        with tempfile.NamedTemporaryFile("w", suffix=".yml", prefix="ftl-config-", delete=False) as file:
+            file.write(loaded.to_yaml())
+        arguments = [file.name]
+    else:
+        arguments = [source, *(["--allow-unknown"] if allow_unknown else []), *overrides]
+    python = runner_python()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(python, [python, "-m", "ftl_runner", verb, *arguments, *options])  # noqa: S606 - our own interpreter
+
+
+@click.command(cls=ConfigCommand)
+@config_arguments
+@click.option("--debug", is_flag=True, help="Show examples with their tokens coloured by label.")
+@click.option(
+    "--debug-num-examples", type=click.IntRange(min=1), default=1, show_default=True, help="How many of them."
+)
+def preprocess(
+    source: str, overrides: tuple[str, ...], allow_unknown: bool, debug: bool, debug_num_examples: int
+) -> None:
+    """Tokenize, mask and pack CONFIG's datasets into the prepared cache."""
+    options = ["--debug", f"--debug-num-examples={debug_num_examples}"] if debug else []
+    _become_runner("preprocess", source, overrides, options, allow_unknown=allow_unknown)
+
+
+@click.command(cls=ConfigCommand)
+@config_arguments
+@click.option("--chat", is_flag=True, help="Hold a conversation instead of answering one prompt.")
+@click.option(
+    "--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Length of an answer."
+)
+def inference(source: str, overrides: tuple[str, ...], allow_unknown: bool, chat: bool, max_new_tokens: int) -> None:
+    """Answer prompts with CONFIG's tuned model; a prompt may come from standard input."""
+    options = [*(["--chat"] if chat else []), f"--max-new-tokens={max_new_tokens}"]
+    _become_runner("inference", source, overrides, options, allow_unknown=allow_unknown)
+
+
+@click.command(cls=ConfigCommand)
+@config_arguments
+def evaluate(source: str, overrides: tuple[str, ...], allow_unknown: bool) -> None:
+    """Loss and perplexity of CONFIG's model on its evaluation data."""
+    _become_runner("evaluate", source, overrides, [], allow_unknown=allow_unknown)
+
+
+@click.command("merge-lora", cls=ConfigCommand)
+@config_arguments
+def merge_lora(source: str, overrides: tuple[str, ...], allow_unknown: bool) -> None:
+    """Merge CONFIG's adapter into its base model."""
+    _become_runner("merge-lora", source, overrides, [], allow_unknown=allow_unknown)

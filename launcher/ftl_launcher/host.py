@@ -1,0 +1,31 @@
+"""Facts of this machine that a plan depends on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ftl_launcher.plan import HostFacts
+from ftl_launcher.secret_names import default_plain_names
+
+
+def look_at_host() -> HostFacts:
+    """Where ftl was called, which accelerators are here, which variables are set."""
+    return HostFacts(
+        workdir=os.getcwd(),
+        num_gpus=detected_gpus(),
+        environment_names=frozenset(name for name, value in os.environ.items() if value),
+        plain_environment={name: os.environ[name] for name in default_plain_names() if name in os.environ},
+    )
+
+
+def detected_gpus() -> int:
+    """Accelerators of this machine by their device files, as CUDA_VISIBLE_DEVICES narrows them; 0 without any."""
+    found = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    if not found and Path("/dev/kfd").exists():
+        found = len(list(Path("/dev/dri").glob("renderD*")))
+    for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):
+        if name in os.environ:
+            visible = [part for part in os.environ[name].split(",") if part.strip() not in ("", "-1")]
+            found = min(found, len(visible))
+    return found

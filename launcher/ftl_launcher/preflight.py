@@ -1,0 +1,150 @@
+"""Looking before leaping: what would fail on the machines is said here, before anything starts or costs.
+
+Each check is a function from the config to problems that name the key and its line, as the config's own checks do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ftl_config.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from ftl_config import DatasetSpec, LoadedConfig
+
+_DATA_SUFFIXES = frozenset({".json", ".jsonl", ".csv", ".parquet", ".arrow", ".txt", ".tsv", ".gz", ".zst"})
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model", "vocab.json")
+_MODEL_FILES = ("config.json",)
+
+
+def check_inputs(loaded: LoadedConfig, root: Path, *, runs_here: bool) -> None:
+    """Every local file that the config names, and the folder it writes to.
+
+    Args:
+        loaded: the config.
+        root: folder that relative paths start from.
+        runs_here: training happens on this machine, so the output folder is here as well.
+
+    Raises:
+        ConfigError: with all problems found.
+    """
+    problems = [*_dataset_problems(loaded, root), *_model_problems(loaded, root), *_deepspeed_problems(loaded, root)]
+    if runs_here:
+        problems += _output_problems(loaded, root)
+    if problems:
+        raise ConfigError(problems)
+
+
+def looks_local(path: str) -> bool:
+    """Whether a path means a file or folder rather than a hub name or a URL."""
+    if "://" in path:
+        return False
+    return path.startswith((".", "/", "~")) or Path(path).suffix.lower() in _DATA_SUFFIXES
+
+
+def _dataset_problems(loaded: LoadedConfig, root: Path) -> Iterator[Problem]:
+    for key in ("datasets", "test_datasets"):
+        specs: tuple[DatasetSpec, ...] = getattr(loaded.config.data, key) or ()
+        for index, spec in enumerate(specs):
+            if spec.path and looks_local(spec.path):
+                yield from _one_dataset(loaded, f"{key}[{index}]", spec, root)
+
+
+def _one_dataset(loaded: LoadedConfig, key: str, spec: DatasetSpec, root: Path) -> Iterator[Problem]:
+    path = _resolve(root, spec.path or "")
+    if not path.exists():
+        hint = _close_file(path) or "paths are relative to the folder that ftl is called in"
+        yield _problem(loaded, f"{key}.path", f"no such file or folder: {spec.path}", hint)
+        return
+    if path.is_file() and path.stat().st_size == 0:
+        yield _problem(loaded, f"{key}.path", f"{spec.path} is empty", "every dataset needs at least one row")
+    if not os.access(path, os.R_OK):
+        yield _problem(loaded, f"{key}.path", f"{spec.path} cannot be read", "check its permissions")
+    files = (spec.data_files,) if isinstance(spec.data_files, str) else spec.data_files or ()
+    for name in files:
+        if path.is_dir() and "://" not in name and "*" not in name and not (path / name).exists():
+            yield _problem(loaded, f"{key}.data_files", f"no such file: {path / name}", _close_file(path / name))
+
+
+def _model_problems(loaded: LoadedConfig, root: Path) -> Iterator[Problem]:
+    model = loaded.config.model
+    name = model.base_model
+    if name and (looks_local(name) or _resolve(root, name).is_dir()):
+        yield from _model_folder(loaded, name, _resolve(root, name))
+    adapter = loaded.config.adapter.lora_model_dir
+    if adapter and looks_local(adapter) and not _resolve(root, adapter).exists():
+        yield _problem(loaded, "lora_model_dir", f"no such folder: {adapter}", _close_file(_resolve(root, adapter)))
+
+
+def _model_folder(loaded: LoadedConfig, name: str, path: Path) -> Iterator[Problem]:
+    """A model folder needs a config and a tokenizer; a GGUF file carries both."""
+    model = loaded.config.model
+    if path.suffix == ".gguf" and path.is_file():
+        return
+    if not path.is_dir():
+        hint = _close_file(path) or "give a folder with config.json, or a hub name such as org/model"
+        yield _problem(loaded, "base_model", f"no such folder: {name}", hint)
+        return
+    if any(path.glob("*.gguf")):
+        return
+    if not model.base_model_config and not any((path / file).exists() for file in _MODEL_FILES):
+        yield _problem(loaded, "base_model", f"{name} has no config.json", "is it the folder of a saved model?")
+    if not model.tokenizer_config and not any((path / file).exists() for file in _TOKENIZER_FILES):
+        hint = "save the tokenizer beside the model, or name one with tokenizer_config: org/model"
+        yield _problem(loaded, "base_model", f"{name} has no tokenizer (no {', '.join(_TOKENIZER_FILES[:3])})", hint)
+
+
+def _deepspeed_problems(loaded: LoadedConfig, root: Path) -> Iterator[Problem]:
+    value = loaded.config.distributed.deepspeed
+    if not isinstance(value, str) or _resolve(root, value).is_file():
+        return
+    shipped = _shipped_deepspeed()
+    if Path(value).stem not in shipped:
+        hint = f"a path, or one of ours: {', '.join(shipped)}" if shipped else "give the path of a DeepSpeed JSON file"
+        yield _problem(loaded, "deepspeed", f"no such DeepSpeed configuration: {value}", hint)
+
+
+def _shipped_deepspeed() -> list[str]:
+    from ftl_config.assets import asset_path
+
+    try:
+        return sorted(path.stem for path in asset_path("templates/deepspeed").glob("*.json"))
+    except FileNotFoundError:
+        return []
+
+
+def _output_problems(loaded: LoadedConfig, root: Path) -> Iterator[Problem]:
+    value = loaded.config.checkpointing.output_dir
+    if "://" in value:
+        return
+    path = _resolve(root, value)
+    while not path.exists():
+        path = path.parent
+    if not path.is_dir():
+        yield _problem(loaded, "output_dir", f"{path} is a file", "give a folder")
+    elif not os.access(path, os.W_OK | os.X_OK):
+        yield _problem(loaded, "output_dir", f"{path} cannot be written to", "choose another folder")
+
+
+def _problem(loaded: LoadedConfig, key: str, message: str, hint: str | None) -> Problem:
+    origin = loaded.origins.get(key.split("[")[0].split(".")[0])
+    if origin is None or origin.kind == "default":
+        return Problem("error", key, message, hint)
+    return Problem("error", key, message, hint, origin.source, origin.line, origin.column)
+
+
+def _resolve(root: Path, path: str) -> Path:
+    return root / Path(path).expanduser()
+
+
+def _close_file(path: Path) -> str | None:
+    """``did you mean ...?`` from the names beside a missing one."""
+    import difflib
+
+    if not path.parent.is_dir():
+        return None
+    close = difflib.get_close_matches(path.name, os.listdir(path.parent), n=1)
+    return f"did you mean {path.parent / close[0]}?" if close else None
