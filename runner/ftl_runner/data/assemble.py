@@ -1,0 +1,166 @@
+"""Tokenized chunks -> the prepared sets: order, deduplication, validation split, packing, Arrow files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ftl_runner.data.build import Built
+from ftl_runner.data.encode import IGNORE_INDEX
+from ftl_runner.data.pack import Packing, pack
+
+Longs: TypeAlias = npt.NDArray[np.int64]
+Ints: TypeAlias = npt.NDArray[np.int32]
+_BATCH_TOKENS = 1 << 20
+
+
+class TokenStore:
+    """All rows of a build, by one running number, read from the chunks' files as they are needed."""
+
+    def __init__(self, built: Sequence[Built]) -> None:
+        self.lengths: Longs = _joined([part.lengths for part in built])
+        self.num_trained: Longs = _joined([part.num_trained for part in built])
+        self.hashes = [digest for part in built for digest in part.hashes]
+        self.entry = np.repeat([part.chunk.entry for part in built], [len(part.lengths) for part in built])
+        self._chunk = np.repeat(np.arange(len(built)), [len(part.lengths) for part in built])
+        self._starts = _joined([2 * (np.cumsum(part.lengths) - part.lengths) for part in built])
+        empty = np.zeros(0, dtype=np.int32)
+        self._files: list[Ints] = [
+            np.memmap(part.path, dtype=np.int32, mode="r") if part.lengths.sum() else empty for part in built
+        ]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def row(self, number: int) -> tuple[Ints, Ints]:
+        """Ids and labels of a row."""
+        tokens, start, length = self._files[self._chunk[number]], self._starts[number], self.lengths[number]
+        return tokens[start : start + length], tokens[start + length : start + 2 * length]
+
+
+def _joined(parts: Sequence[Longs]) -> Longs:
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+
+
+def order_rows(
+    store: TokenStore, seed: int, *, shuffle: bool, shuffle_entries: bool, deduplicate: bool
+) -> tuple[Longs, int]:
+    """Row numbers in training order, and how many rows were dropped as duplicates."""
+    rows = np.arange(len(store), dtype=np.int64)
+    if deduplicate:
+        seen: dict[bytes, int] = {}
+        for number, digest in enumerate(store.hashes):
+            seen.setdefault(digest, number)
+        rows = np.fromiter(seen.values(), dtype=np.int64, count=len(seen))
+    dropped = len(store) - len(rows)
+    random = np.random.default_rng(seed)
+    if shuffle_entries:
+        entries = store.entry[rows]
+        parts = [random.permutation(rows[entries == entry]) for entry in np.unique(entries)]
+        rows = np.concatenate(parts) if parts else rows
+    if shuffle:
+        rows = random.permutation(rows)
+    return rows, dropped
+
+
+def split_rows(rows: Longs, val_set_size: float) -> tuple[Longs, Longs]:
+    """Training and validation rows: the last ``val_set_size`` (a share below 1, a number of rows from 1 on)."""
+    if not val_set_size:
+        return rows, rows[:0]
+    count = int(val_set_size) if val_set_size >= 1 else int(np.ceil(len(rows) * val_set_size))
+    count = min(count, len(rows))
+    return rows[: len(rows) - count], rows[len(rows) - count :]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What is in an Arrow file."""
+
+    num_rows: int
+    num_sequences: int
+    tokens: int
+    trained_tokens: int
+    num_bins: int | None
+    packing_efficiency: float | None
+
+
+@dataclass(frozen=True)
+class PackRule:
+    capacity: int
+    seed: int
+    max_rows: int
+    in_order: bool
+
+
+def write_set(store: TokenStore, rows: Longs, path: Path, rule: PackRule | None) -> Written:
+    """Write rows, packed into bins if ``rule`` says so, as an Arrow stream that datasets maps into memory."""
+    lengths = store.lengths[rows]
+    tokens, trained = int(lengths.sum()), int(store.num_trained[rows].sum())
+    if rule is None:
+        _write_arrow(path, len(rows), lambda number: rows[number : number + 1], store, positions=False)
+        return Written(len(rows), len(rows), tokens, trained, None, None)
+    packing: Packing = pack(lengths, rule.capacity, rule.seed, max_rows=rule.max_rows, in_order=rule.in_order)
+    _write_arrow(path, len(packing), lambda number: rows[packing.bin(number)], store, positions=True)
+    slots = len(packing) * rule.capacity
+    return Written(len(packing), len(rows), tokens, trained, len(packing), tokens / slots if slots else None)
+
+
+def _write_arrow(
+    path: Path, count: int, members: Callable[[int], Longs], store: TokenStore, *, positions: bool
+) -> None:
+    import pyarrow as pa
+
+    schema = _schema(positions)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        batch: list[Longs] = []
+        size = 0
+        for number in range(count):
+            rows = members(number)
+            batch.append(rows)
+            size += int(store.lengths[rows].sum())
+            if size >= _BATCH_TOKENS:
+                writer.write_batch(_record_batch(batch, store, schema))
+                batch, size = [], 0
+        if batch:
+            writer.write_batch(_record_batch(batch, store, schema))
+
+
+def _schema(positions: bool) -> Any:
+    import pyarrow as pa
+    from datasets import Features, List, Value
+
+    columns: dict[str, Any] = {"input_ids": List(Value("int32")), "labels": List(Value("int32"))}
+    if positions:
+        columns["position_ids"] = List(Value("int32"))
+    columns["length"] = Value("int32")
+    schema: pa.Schema = Features(columns).arrow_schema
+    return schema
+
+
+def _record_batch(batch: Sequence[Longs], store: TokenStore, schema: Any) -> Any:
+    import pyarrow as pa
+
+    sizes = np.array([store.lengths[rows].sum() for rows in batch], dtype=np.int64)
+    ends = np.concatenate([[0], np.cumsum(sizes)])
+    ids, labels = np.empty(ends[-1], dtype=np.int32), np.empty(ends[-1], dtype=np.int32)
+    numbers = np.concatenate(batch)
+    at = 0
+    starts = np.empty(len(numbers), dtype=np.int64)
+    for order, number in enumerate(numbers.tolist()):
+        row_ids, row_labels = store.row(number)
+        stop = at + len(row_ids)
+        ids[at:stop], labels[at:stop] = row_ids, row_labels
+        labels[at] = IGNORE_INDEX  # the token before it belongs to another sequence
+        starts[order], at = at, stop
+    offsets = pa.array(ends, type=pa.int32())
+    arrays = {"input_ids": ids, "labels": labels}
+    if "position_ids" in schema.names:
+        spread = np.repeat(starts, store.lengths[numbers])
+        arrays["position_ids"] = (np.arange(ends[-1]) - spread).astype(np.int32)
+    columns = [pa.ListArray.from_arrays(offsets, pa.array(values)) for values in arrays.values()]
+    return pa.record_batch([*columns, pa.array(sizes, type=pa.int32())], schema=schema)

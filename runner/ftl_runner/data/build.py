@@ -1,0 +1,178 @@
+"""Tokenize all rows of some dataset entries, in processes, chunk by chunk, into plain files of int32.
+
+A chunk's tokens lie end to end in one file; lengths stay in memory. Nothing of a row travels between processes, and
+memory does not grow with the data but for a few numbers a row.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ftl_runner.data.convert import RowConverter, Tally
+from ftl_runner.data.encode import IGNORE_INDEX, Encoded
+from ftl_runner.data.errors import DataError, RowError
+from ftl_runner.data.row_readers import Reader
+
+_CHUNK_ROWS = 400
+_MIN_CHUNKS_FOR_PROCESSES = 4
+
+Progress: TypeAlias = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A dataset entry that is ready to be read and converted."""
+
+    name: str
+    reader: Reader
+    converter: RowConverter
+
+
+@dataclass(frozen=True)
+class Chunk:
+    number: int
+    entry: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that was rejected, for the error or the list of rejected rows."""
+
+    place: str
+    error: RowError
+
+
+@dataclass
+class Built:
+    """Tokens of one chunk: where they are and how long each row is."""
+
+    chunk: Chunk
+    path: Path
+    lengths: npt.NDArray[np.int64]
+    num_trained: npt.NDArray[np.int64]
+    hashes: list[bytes]
+    tally: Tally
+    bad_rows: list[BadRow] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    scratch: Path
+    processes: int
+    skip_bad_rows: bool = False
+    hash_rows: bool = False
+    """For exact deduplication."""
+
+
+def build(entries: Sequence[Entry], options: BuildOptions, on_progress: Progress) -> list[Built]:
+    """Tokenize every row; the chunks come back in the order of the data.
+
+    Raises:
+        DataError: the first bad row, unless bad rows are skipped.
+    """
+    chunks = list(_chunks(entries))
+    total = sum(len(entry.reader) for entry in entries)
+    built: list[Built] = []
+    done = 0
+    for result in _run(entries, chunks, options):
+        if result.bad_rows and not options.skip_bad_rows:
+            raise bad_row_error(result.bad_rows)
+        built.append(result)
+        done += result.chunk.stop - result.chunk.start
+        on_progress(f"tokenized {done:,} of {total:,} rows")
+    return built
+
+
+def bad_row_error(bad_rows: Sequence[BadRow]) -> DataError:
+    """The first bad row as an error, with how many more there are close by."""
+    first = bad_rows[0]
+    more = f" ({len(bad_rows)} bad rows in this part of the data)" if len(bad_rows) > 1 else ""
+    return DataError(f"{first.place}: {first.error.message}{more}", first.error.hint)
+
+
+def _chunks(entries: Sequence[Entry]) -> Iterator[Chunk]:
+    number = 0
+    for index, entry in enumerate(entries):
+        for start in range(0, len(entry.reader), _CHUNK_ROWS):
+            yield Chunk(number, index, start, min(start + _CHUNK_ROWS, len(entry.reader)))
+            number += 1
+
+
+def _run(entries: Sequence[Entry], chunks: Sequence[Chunk], options: BuildOptions) -> Iterator[Built]:
+    processes = min(options.processes, len(chunks) // 2)
+    if len(chunks) < _MIN_CHUNKS_FOR_PROCESSES or processes < 2 or not hasattr(os, "fork"):
+        yield from (_build_chunk(entries, chunk, options) for chunk in chunks)
+        return
+    # Forked workers start with everything loaded (a tokenizer alone takes seconds) and touch neither torch nor its threads.
+    context = multiprocessing.get_context("fork")
+    pool = ProcessPoolExecutor(processes, context, _start_worker, (entries, options))
+    try:
+        yield from pool.map(_build_in_worker, chunks)
+    except BrokenProcessPool as error:
+        raise DataError(
+            "a tokenizing process was killed, mostly for lack of memory", "lower dataset_num_proc"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_worker: tuple[Sequence[Entry], BuildOptions] | None = None
+
+
+def _start_worker(entries: Sequence[Entry], options: BuildOptions) -> None:
+    global _worker
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are the parallelism
+    _worker = (entries, options)
+
+
+def _build_in_worker(chunk: Chunk) -> Built:
+    assert _worker is not None
+    return _build_chunk(_worker[0], chunk, _worker[1])
+
+
+def _build_chunk(entries: Sequence[Entry], chunk: Chunk, options: BuildOptions) -> Built:
+    entry = entries[chunk.entry]
+    rows = entry.reader.read(chunk.start, chunk.stop)
+    kept, rejected, tally = entry.converter.convert(rows, chunk.start)
+    path = options.scratch / f"chunk-{chunk.number:06d}.tokens"
+    _write_tokens(path, kept)
+    return Built(
+        chunk=chunk,
+        path=path,
+        lengths=np.array([len(row.input_ids) for row in kept], dtype=np.int64),
+        num_trained=np.array([(row.labels != IGNORE_INDEX).sum() for row in kept], dtype=np.int64),
+        hashes=_hashes(kept) if options.hash_rows else [],
+        tally=tally,
+        bad_rows=[BadRow(entry.reader.place(bad.index), bad.error) for bad in rejected],
+    )
+
+
+def _write_tokens(path: Path, rows: Sequence[Encoded]) -> None:
+    """Ids and labels of each row, one behind the other: ``ids0 labels0 ids1 labels1 ...``."""
+    with path.open("wb") as file:
+        for row in rows:
+            file.write(np.ascontiguousarray(row.input_ids, dtype=np.int32).data)
+            file.write(np.ascontiguousarray(row.labels, dtype=np.int32).data)
+
+
+def _hashes(rows: Sequence[Encoded]) -> list[bytes]:
+    import xxhash
+
+    hashes: list[bytes] = []
+    for row in rows:
+        digest: Any = xxhash.xxh3_128(row.input_ids.tobytes())
+        digest.update(row.labels.tobytes())
+        hashes.append(digest.digest())
+    return hashes

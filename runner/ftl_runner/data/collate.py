@@ -1,0 +1,109 @@
+"""Rows -> a batch of tensors.
+
+Packed rows carry position_ids that restart at 0 with each sequence, and no attention_mask: transformers isolates the
+sequences only then (with an all-ones mask, or with a key-value cache, they see each other silently; the model has to
+be called with ``use_cache=False``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ftl_runner.data.encode import IGNORE_INDEX
+
+if TYPE_CHECKING:
+    import torch
+    from ftl_config import Config
+
+Collator: TypeAlias = Callable[[Sequence[Mapping[str, Any]]], "dict[str, torch.Tensor]"]
+_Rows: TypeAlias = list[npt.NDArray[np.int64]]
+
+
+def make_collator(config: Config, tokenizer: Any, *, packed: bool) -> Collator:
+    """The collator for rows of ``prepare``.
+
+    A batch has input_ids, labels and, packed, position_ids; otherwise attention_mask. Shapes are (rows, length), but
+    with FlashAttention, which isolates sequences in one row only, packed rows are joined to (1, rows x length).
+    """
+    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
+    data = config.data
+    pad_fully = data.pad_to_sequence_len if data.pad_to_sequence_len is not None else packed
+    length = max(data.sequence_len, data.eval_sequence_len or 0) if pad_fully else None
+    if packed:
+        flat = "flash" in (config.model.attn_implementation or "") and not data.multipack_real_batches
+        return PackedCollator(pad_id, length, data.pad_to_multiple_of, flat=flat)
+    return PaddedCollator(pad_id, length, data.pad_to_multiple_of)
+
+
+class PaddedCollator:
+    """One row a sequence, padded at the right to the longest, to ``length``, or to a multiple."""
+
+    def __init__(self, pad_id: int, length: int | None = None, multiple: int | None = None) -> None:
+        self.pad_id, self.length, self.multiple = pad_id, length, multiple
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        ids, labels = _column(rows, "input_ids"), _column(rows, "labels")
+        width = _padded_width(ids, self.length, self.multiple)
+        mask = np.arange(width)[None, :] < np.array([len(row) for row in ids])[:, None]
+        return {
+            "input_ids": _stack(ids, width, self.pad_id),
+            "labels": _stack(labels, width, IGNORE_INDEX),
+            "attention_mask": _tensor(mask.astype(np.int64)),
+        }
+
+
+class PackedCollator:
+    """Rows that hold several sequences. Padding is a sequence of its own, and is not trained."""
+
+    def __init__(self, pad_id: int, length: int | None = None, multiple: int | None = None, *, flat: bool) -> None:
+        self.pad_id, self.length, self.multiple, self.flat = pad_id, length, multiple, flat
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        ids, labels = _column(rows, "input_ids"), _column(rows, "labels")
+        positions = [_positions(row) for row in rows]
+        for row_labels, row_positions in zip(labels, positions, strict=True):
+            row_labels[row_positions == 0] = IGNORE_INDEX  # else the sequence before would be trained to predict it
+        if self.flat:
+            total = self.length * len(rows) if self.length else None
+            ids, labels, positions = ([np.concatenate(part)] for part in (ids, labels, positions))
+            width = _padded_width(ids, total, self.multiple)
+        else:
+            width = _padded_width(ids, self.length, self.multiple)
+        padded = [np.concatenate([row, np.arange(width - len(row))]) for row in positions]
+        return {
+            "input_ids": _stack(ids, width, self.pad_id),
+            "labels": _stack(labels, width, IGNORE_INDEX),
+            "position_ids": _stack(padded, width, 0),
+        }
+
+
+def _positions(row: Mapping[str, Any]) -> npt.NDArray[np.int64]:
+    if row.get("position_ids") is not None:
+        return np.array(row["position_ids"], dtype=np.int64)
+    return np.arange(len(row["input_ids"]), dtype=np.int64)
+
+
+def _column(rows: Sequence[Mapping[str, Any]], name: str) -> _Rows:
+    return [np.array(row[name], dtype=np.int64) for row in rows]
+
+
+def _padded_width(rows: _Rows, length: int | None, multiple: int | None) -> int:
+    width = max(max(map(len, rows)), length or 0)
+    return -(-width // multiple) * multiple if multiple else width
+
+
+def _stack(rows: _Rows, width: int, fill: int) -> torch.Tensor:
+    table = np.full((len(rows), width), fill, dtype=np.int64)
+    for number, row in enumerate(rows):
+        table[number, : len(row)] = row
+    return _tensor(table)
+
+
+def _tensor(table: npt.NDArray[np.int64]) -> torch.Tensor:
+    import torch
+
+    return torch.from_numpy(table)

@@ -1,0 +1,234 @@
+"""Text with trained spans -> token ids and labels, a batch at a time.
+
+One batched tokenization; then labels by numpy over the whole batch. Where a token would reach over an exact span
+end (a template's newline and the content's own first newline merge into one token), that row is tokenized again in
+parts, so that a trained span begins where the inference prompt ends and the trained text is exact to the byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ftl_runner.data.token_lengths import token_byte_lengths
+from ftl_runner.data.turns import Rendered, Span
+
+IGNORE_INDEX = -100
+"""The label that cross entropy leaves out (PyTorch's default)."""
+
+Ints: TypeAlias = npt.NDArray[np.int32]
+Longs: TypeAlias = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One row. ``turns`` gives the trained turn of each token, -1 for untrained ones."""
+
+    input_ids: Ints
+    labels: Ints
+    turns: Ints
+
+
+class BatchEncoder:
+    """Tokenizes rendered rows with one tokenizer; holds its token length table."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._backend = getattr(tokenizer, "backend_tokenizer", None) if tokenizer.is_fast else None
+        self._lengths: Longs | None = None
+        self._splits_cleanly = False
+        """Parts of a text tokenize as parts: no space is put before each of them."""
+        if self._backend is not None:
+            self._backend.no_truncation()
+            self._backend.no_padding()
+            self._lengths = token_byte_lengths(self._backend)
+            if self._lengths is not None:
+                probe = self._backend.encode("a", add_special_tokens=False).ids
+                self._splits_cleanly = int(self._lengths[probe].sum()) == 1
+
+    def encode(self, rows: Sequence[Rendered]) -> list[Encoded]:
+        """Ids and labels of each row, in order. The first token is never trained: nothing predicts it."""
+        if self._backend is None:
+            return [self._encode_in_parts(row) for row in rows]
+        if self._lengths is None:
+            return [self._encode_with_offsets(row) for row in rows]
+        return self._encode_by_lengths(rows, self._lengths)
+
+    def _encode_by_lengths(self, rows: Sequence[Rendered], table: Longs) -> list[Encoded]:
+        ids = self._ids([row.text for row in rows])
+        measures = [_byte_measures(row) for row in rows]
+        batch = _Batch.build(ids, measures, table)
+        marks = batch.mark(rows, measures)
+        result: list[Encoded] = []
+        for number, row in enumerate(rows):
+            if not batch.exact[number]:
+                result.append(self._encode_with_offsets(row))
+            elif number in marks.split_at:
+                result.append(self._split_and_encode(row, marks.split_at[number], table))
+            else:
+                part = slice(batch.bounds[number], batch.bounds[number + 1])
+                result.append(_labelled(ids[number], marks.turns[part]))
+        return result
+
+    def _ids(self, texts: Sequence[str]) -> list[Ints]:
+        assert self._backend is not None
+        encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+
+    def _split_and_encode(self, row: Rendered, cuts: Sequence[int], table: Longs) -> Encoded:
+        """Tokenize the row in parts that end at ``cuts`` (characters)."""
+        if not self._splits_cleanly:
+            return self._encode_with_offsets(row)
+        ids = np.concatenate(self._ids(_parts(row.text, cuts)))
+        measures = [_byte_measures(row)]
+        batch = _Batch.build([ids], measures, table)
+        if not batch.exact[0]:
+            return self._encode_with_offsets(row)
+        return _labelled(ids, batch.mark([row], measures).turns)
+
+    def _encode_with_offsets(self, row: Rendered) -> Encoded:
+        """Through the tokenizer's own offsets: for text that it normalizes."""
+        ids, starts, ends = self._offsets([row.text])
+        cuts = [
+            edge
+            for span in row.spans
+            for edge in (span.start, span.end)
+            if span.exact and bool(np.any((starts < edge) & (ends > edge)))
+        ]
+        if cuts and self._splits_cleanly:
+            ids, starts, ends = self._offsets(_parts(row.text, cuts))
+        turns = np.full(len(ids), -1, dtype=np.int32)
+        for span in row.spans:
+            inside = (starts >= span.start) & (ends <= span.end) & (ends > starts)
+            if span.exact:  # a token that begins with whitespace before the span, as in "[/INST]▁answer"
+                for number in np.flatnonzero((starts < span.start) & (ends > span.start) & (ends <= span.end)):
+                    inside[number] = not row.text[starts[number] : span.start].strip()
+            turns[inside] = span.turn
+        return _labelled(ids, turns)
+
+    def _offsets(self, parts: Sequence[str]) -> tuple[Ints, Longs, Longs]:
+        """Ids and first and last characters of each token, in the text that ``parts`` make together."""
+        assert self._backend is not None
+        base = 0
+        ids: list[int] = []
+        offsets: list[Longs] = []
+        for part, encoding in zip(parts, self._backend.encode_batch(parts, add_special_tokens=False), strict=True):
+            ids.extend(encoding.ids)
+            offsets.append(np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2) + base)
+            base += len(part)
+        pairs = np.concatenate(offsets)
+        return np.array(ids, dtype=np.int32), pairs[:, 0], pairs[:, 1]
+
+    def _encode_in_parts(self, row: Rendered) -> Encoded:
+        """A tokenizer without a fast backend: each stretch of the text is tokenized by itself."""
+        ids: list[int] = []
+        turns: list[int] = []
+        position = 0
+        for span in [*row.spans, Span(len(row.text), len(row.text), -1)]:
+            for start, end, turn in ((position, span.start, -1), (span.start, span.end, span.turn)):
+                part = self._tokenizer.encode(row.text[start:end], add_special_tokens=False) if end > start else []
+                ids.extend(part)
+                turns.extend([turn] * len(part))
+            position = span.end
+        return _labelled(np.array(ids, dtype=np.int32), np.array(turns, dtype=np.int32))
+
+
+def _parts(text: str, cuts: Sequence[int]) -> list[str]:
+    edges = sorted({0, len(text), *cuts})
+    return [text[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+
+
+def _labelled(ids: Ints, turns: Ints) -> Encoded:
+    labels = np.where(turns >= 0, ids, np.int32(IGNORE_INDEX)).astype(np.int32)
+    if len(labels):
+        labels[0] = IGNORE_INDEX
+    return Encoded(ids, labels, turns)
+
+
+@dataclass(frozen=True, slots=True)
+class _Measures:
+    """Byte positions of a row's span ends."""
+
+    total: int
+    starts: list[int]
+    ends: list[int]
+
+
+def _byte_measures(row: Rendered) -> _Measures:
+    text = row.text
+    if text.isascii():
+        return _Measures(len(text), [span.start for span in row.spans], [span.end for span in row.spans])
+    marks = sorted({0, len(text), *(span.start for span in row.spans), *(span.end for span in row.spans)})
+    bytes_at = {0: 0}
+    for previous, mark in zip(marks, marks[1:], strict=False):
+        bytes_at[mark] = bytes_at[previous] + len(text[previous:mark].encode())
+    starts = [bytes_at[span.start] for span in row.spans]
+    return _Measures(bytes_at[len(text)], starts, [bytes_at[span.end] for span in row.spans])
+
+
+@dataclass(frozen=True, slots=True)
+class _Marks:
+    turns: Ints
+    split_at: dict[int, list[int]]
+    """Row number -> characters where a token reaches over an exact span end."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """All tokens of a batch end to end, with the bytes they begin at."""
+
+    bounds: Longs
+    """Row ``n`` holds tokens ``bounds[n]`` to ``bounds[n + 1]``."""
+    token_starts: Longs
+    """One more than tokens: the last entry is the end of the batch. Not decreasing."""
+    exact: npt.NDArray[np.bool_]
+    """Rows whose tokens add up to their text; the others count as empty here."""
+
+    @classmethod
+    def build(cls, ids: Sequence[Ints], measures: Sequence[_Measures], table: Longs) -> _Batch:
+        bounds = np.zeros(len(ids) + 1, dtype=np.int64)
+        np.cumsum([len(row) for row in ids], out=bounds[1:])
+        lengths = table[np.concatenate(ids)]
+        starts = _running_sum(lengths)
+        widths = np.array([measure.total for measure in measures], dtype=np.int64)
+        exact: npt.NDArray[np.bool_] = starts[bounds[1:]] - starts[bounds[:-1]] == widths
+        if not exact.all():
+            for number in np.flatnonzero(~exact):
+                lengths[bounds[number] : bounds[number + 1]] = 0
+            starts = _running_sum(lengths)
+        return cls(bounds, starts, exact)
+
+    def mark(self, rows: Sequence[Rendered], measures: Sequence[_Measures]) -> _Marks:
+        """The trained turn of each token of the batch, and the rows where a token reaches over a span's end."""
+        numbers = [n for n, row in enumerate(rows) if self.exact[n] for _ in row.spans]
+        spans = [span for n, row in enumerate(rows) if self.exact[n] for span in row.spans]
+        row_of = np.array(numbers, dtype=np.int64)
+        firsts, first_hits = self._token_at(row_of, [b for n in dict.fromkeys(numbers) for b in measures[n].starts])
+        lasts, last_hits = self._token_at(row_of, [b for n in dict.fromkeys(numbers) for b in measures[n].ends])
+        lasts -= ~last_hits
+        turns = np.full(int(self.bounds[-1]), -1, dtype=np.int32)
+        for span, first, last in zip(spans, firsts.tolist(), lasts.tolist(), strict=True):
+            turns[first:last] = span.turn
+        split_at: dict[int, list[int]] = {}
+        for order in np.flatnonzero(~first_hits | ~last_hits).tolist():
+            span = spans[order]
+            if span.exact:
+                split_at.setdefault(numbers[order], []).extend((span.start, span.end))
+        return _Marks(turns, split_at)
+
+    def _token_at(self, row_of: Longs, row_bytes: Sequence[int]) -> tuple[Longs, npt.NDArray[np.bool_]]:
+        """For a byte of each row the first token that begins at or behind it, and whether one begins exactly there."""
+        positions = np.array(row_bytes, dtype=np.int64) + self.token_starts[self.bounds[row_of]]
+        found = np.searchsorted(self.token_starts, positions, side="left")
+        tokens = np.clip(found, self.bounds[row_of], self.bounds[row_of + 1])
+        return tokens, self.token_starts[tokens] == positions
+
+
+def _running_sum(lengths: Longs) -> Longs:
+    sums = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=sums[1:])
+    return sums

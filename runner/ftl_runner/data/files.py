@@ -1,0 +1,176 @@
+"""Files of rows: what kind a file is, its content hash, and opening it for reading by row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftl_runner.data.errors import DataError, did_you_mean
+from ftl_runner.data.row_readers import ArrowRows, JsonLines, Listed, ParquetRows, Reader
+
+COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
+KINDS = {
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".txt": "text",
+    ".text": "text",
+    ".md": "text",
+}
+
+
+def file_kind(name: str, ds_type: str | None = None) -> str | None:
+    """json, csv, parquet, arrow or text, from ``ds_type`` or the name; None when the name tells nothing."""
+    if ds_type:
+        kind = {"jsonl": "json", "txt": "text", "tsv": "csv"}.get(ds_type, ds_type)
+        if kind not in KINDS.values():
+            known = sorted(set(KINDS.values()))
+            raise DataError(f"unknown ds_type {ds_type!r}", did_you_mean(ds_type, known) or f"known: {', '.join(known)}")
+        return kind
+    return KINDS.get(Path(_uncompressed_name(name)).suffix.lower())
+
+
+def _uncompressed_name(name: str) -> str:
+    for suffix in COMPRESSIONS:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A file on this machine. ``name`` is what the user calls it."""
+
+    path: Path
+    name: str
+    kind: str
+
+    def fingerprint(self) -> str:
+        """Hash of the content, so that a copy elsewhere is the same data."""
+        import xxhash
+
+        digest = xxhash.xxh3_128()
+        with self.path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+        return f"{self.kind}:{digest.hexdigest()}"
+
+    def open(self, scratch: Path) -> Reader:
+        """A reader of the rows; a compressed file is unpacked into ``scratch`` first."""
+        path = self.path
+        if path.stat().st_size == 0:
+            raise DataError(f"{self.name} is empty", "a dataset needs rows")
+        if path.name.lower().endswith(COMPRESSIONS) and self.kind != "parquet":
+            path = _decompress(path, self.name, scratch)
+        return _OPENERS[self.kind](path, self.name)
+
+
+def _decompress(path: Path, name: str, scratch: Path) -> Path:
+    import fsspec
+
+    compression = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz"}[path.suffix.lower()]
+    target = scratch / f"{abs(hash(str(path.resolve())))}-{_uncompressed_name(path.name)}"
+    try:
+        with fsspec.open(str(path), "rb", compression=compression) as packed, target.open("wb") as plain:
+            while block := packed.read(1 << 22):
+                plain.write(block)
+    except (OSError, EOFError, ValueError, RuntimeError) as error:
+        raise DataError(f"{name} does not unpack as {compression}: {error}", "the file is cut off or of another kind") from error
+    except Exception as error:
+        if type(error).__module__.split(".")[0] in ("zstandard", "zlib", "lzma", "_lzma"):
+            raise DataError(f"{name} does not unpack as {compression}: {error}") from error
+        raise
+    return target
+
+
+def _open_json(path: Path, name: str) -> Reader:
+    with path.open("rb") as file:
+        head = file.read(1 << 16).removeprefix(b"\xef\xbb\xbf").lstrip()
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise DataError(f"{name} is UTF-16, not UTF-8", "save the file as UTF-8")
+    if head.startswith(b"["):
+        return Listed.open(path, name)
+    first_line = head.split(b"\n", 1)[0].strip()
+    if first_line in (b"{", b"") or (path.suffix == ".json" and not _is_json(first_line) and b"\n" in head):
+        try:
+            return Listed.open(path, name)  # one object, written over several lines
+        except DataError:
+            pass  # lines, of which the first is broken: the reader names it
+    return JsonLines.open(path, name)
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
+def _open_csv(path: Path, name: str) -> Reader:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    parse = csv.ParseOptions(delimiter=separator, newlines_in_values=True)
+    try:
+        with csv.open_csv(path, parse_options=parse) as reader:
+            columns = reader.schema.names
+        # Everything stays text: a cell that reads 007, NA or true is what the user wrote.
+        convert = csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False)
+        table = csv.read_csv(path, parse_options=parse, convert_options=convert)
+    except pa.ArrowException as error:
+        raise DataError(f"{name} is not a CSV file: {error}", "columns by a header line, cells with commas quoted") from error
+    return ArrowRows(table, name, first_line=2, unit="record")
+
+
+def _open_arrow(path: Path, name: str) -> Reader:
+    import pyarrow as pa
+
+    source = pa.memory_map(str(path))
+    for opener in (pa.ipc.open_stream, pa.ipc.open_file):
+        try:
+            return ArrowRows(opener(source).read_all(), name)
+        except pa.ArrowException:
+            source.seek(0)
+    raise DataError(f"{name} is neither an Arrow stream nor an Arrow file")
+
+
+def _open_text(path: Path, name: str) -> Reader:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name} is not UTF-8 (byte {error.start + 1})", "save the file as UTF-8") from error
+    return _TextLines([line.removesuffix("\r") for line in lines], name)
+
+
+@dataclass(frozen=True)
+class _TextLines:
+    lines: list[str]
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def read(self, start: int, stop: int) -> list[Any]:
+        return [{"text": line} if line.strip() else None for line in self.lines[start:stop]]
+
+    def place(self, index: int) -> str:
+        return f"{self.name}, line {index + 1}"
+
+
+_OPENERS: dict[str, Callable[[Path, str], Reader]] = {
+    "json": _open_json,
+    "csv": _open_csv,
+    "parquet": lambda path, name: ParquetRows.open(path, name),
+    "arrow": _open_arrow,
+    "text": _open_text,
+}

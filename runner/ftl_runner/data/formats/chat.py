@@ -1,0 +1,250 @@
+"""Conversations: a list of messages a row, written by a chat template."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ftl_config.schema.data import DataSection, DatasetSpec
+
+from ftl_runner.data.errors import RowError, did_you_mean
+from ftl_runner.data.formats.registry import Format
+from ftl_runner.data.messages import Conversation, DetailSpan, Message
+from ftl_runner.data.rows import Row, as_list, as_text, describe, require
+
+_ROLES: Mapping[str, tuple[str, ...]] = {
+    "user": ("human", "user"),
+    "assistant": ("gpt", "assistant"),
+    "system": ("system",),
+    "tool": ("tool",),
+}
+_EXTRA_ROLES = ("developer", "ipython", "function", "observation", "model", "context")
+"""Roles that some templates know; the template has the last word on them."""
+_THINK_TAGS = (("<think>", "</think>"), ("<|begin_of_thought|>", "<|end_of_thought|>"), ("<reasoning>", "</reasoning>"))
+
+
+def chat_template(spec: DatasetSpec, data: DataSection, variant: str) -> Format:
+    """OpenAI messages, and whatever ``message_property_mappings`` and ``roles`` map onto them."""
+    return _ChatFormat.build(spec, data, spec.field_messages or "messages", {})
+
+
+def sharegpt(spec: DatasetSpec, data: DataSection, variant: str) -> Format:
+    """Conversations of ``from`` and ``value``."""
+    return _ChatFormat.build(spec, data, spec.field_messages or "conversations", {"role": "from", "content": "value"})
+
+
+@dataclass(frozen=True)
+class _ChatFormat:
+    field_messages: str
+    field_system: str
+    field_tools: str
+    role_key: str
+    content_key: str
+    renamed: Mapping[str, str]
+    roles: Mapping[str, str]
+    training_key: str | None
+    detail_key: str | None
+    thinking_key: str
+    template_thinking_key: str
+    split_thinking: bool
+    drop_system: bool
+    default_system: str | None
+    hidden: frozenset[str] = field(default_factory=frozenset)
+
+    @classmethod
+    def build(cls, spec: DatasetSpec, data: DataSection, messages: str, mappings: Mapping[str, str]) -> _ChatFormat:
+        mapping = {"role": "role", "content": "content", **mappings, **(spec.message_property_mappings or {})}
+        names = spec.roles or _ROLES
+        thinking = spec.field_thinking or "reasoning_content"
+        hidden = {spec.message_field_training, spec.message_field_training_detail, thinking, *mapping.values()}
+        return cls(
+            field_messages=messages,
+            field_system=spec.field_system or "system",
+            field_tools=spec.field_tools or "tools",
+            role_key=mapping["role"],
+            content_key=mapping["content"],
+            renamed={new: old for new, old in mapping.items() if new not in ("role", "content")},
+            roles={name: role for role, aliases in names.items() for name in (role, *aliases)},
+            training_key=spec.message_field_training,
+            detail_key=spec.message_field_training_detail,
+            thinking_key=thinking,
+            template_thinking_key=spec.template_thinking_key or "reasoning_content",
+            split_thinking=bool(spec.split_thinking),
+            drop_system=spec.drop_system_message,
+            default_system=data.default_system_message,
+            hidden=frozenset(name for name in hidden if name),
+        )
+
+    def __call__(self, row: Row) -> Conversation:
+        raw = as_list(require(row, self.field_messages), f"field {self.field_messages!r}")
+        if not raw:
+            raise RowError(f"field {self.field_messages!r} is an empty list", "a conversation needs a message")
+        messages = [self._message(item, number) for number, item in enumerate(raw, start=1)]
+        messages = self._with_system(row, messages)
+        tools = row.get(self.field_tools)
+        extra = row.get("chat_template_kwargs")
+        return Conversation(
+            messages=tuple(messages),
+            tools=tuple(_tool(tool) for tool in as_list(tools, f"field {self.field_tools!r}")) if tools else None,
+            template_kwargs=extra if isinstance(extra, Mapping) else None,
+        )
+
+    def _with_system(self, row: Row, messages: list[Message]) -> list[Message]:
+        if self.drop_system:
+            messages = [message for message in messages if message.role != "system"]
+            if not messages:
+                raise RowError("no message is left without the system message")
+            return messages
+        if messages[0].role == "system":
+            return messages
+        system = row.get(self.field_system) or self.default_system
+        if not system:
+            return messages
+        text = as_text(system, f"field {self.field_system!r}")
+        return [Message("system", text, {"role": "system", "content": text}), *messages]
+
+    def _message(self, item: Any, number: int) -> Message:
+        if not isinstance(item, Mapping):
+            raise RowError(f"message {number} is {describe(item)}, not an object with role and content")
+        role = self._role(item, number)
+        fields: dict[str, Any] = {"role": role}
+        detail: tuple[DetailSpan, ...] | None = None
+        content, detail = self._content(item, number)
+        fields["content"] = content
+        fields.update({key: value for key, value in item.items() if key not in self.hidden and value is not None})
+        fields["role"], fields["content"] = role, content
+        fields.update({new: item[old] for new, old in self.renamed.items() if item.get(old) is not None})
+        thinking = item.get(self.thinking_key)
+        if thinking is not None:
+            fields[self.template_thinking_key] = as_text(thinking, f"{self.thinking_key} of message {number}")
+        elif self.split_thinking and role == "assistant":
+            self._split_thinking(fields)
+        if fields.get("tool_calls"):
+            fields["tool_calls"] = [_tool_call(call) for call in as_list(fields["tool_calls"], "tool_calls")]
+        content = fields["content"]
+        self._check_content(fields, number)
+        has_thinking = bool(fields.get(self.template_thinking_key))
+        return Message(
+            role=role,
+            content=content,
+            fields=fields,
+            train=self._flag(item, number),
+            detail=detail if detail is not None else self._detail(item, content, number),
+            thinking_key=self.template_thinking_key if has_thinking else None,
+        )
+
+    def _role(self, item: Mapping[str, Any], number: int) -> str:
+        given = require(item, self.role_key, f"key of message {number}")
+        role = self.roles.get(str(given)) or (str(given) if given in _EXTRA_ROLES else None)
+        if role is None:
+            known = ", ".join(sorted(self.roles))
+            close = did_you_mean(str(given), self.roles)
+            raise RowError(
+                f"message {number} has the unknown role {given!r}",
+                f"{close or f'known: {known}'}; other names are mapped with roles: {{user: [{given}]}}",
+            )
+        return role
+
+    def _content(self, item: Mapping[str, Any], number: int) -> tuple[str, tuple[DetailSpan, ...] | None]:
+        value = item.get(self.content_key)
+        if value is None:
+            if item.get("tool_calls") or item.get(self.thinking_key):
+                return "", None
+            require(item, self.content_key, f"key of message {number}")
+        if isinstance(value, list | tuple):
+            return _join_parts(value, number)
+        return as_text(value, f"content of message {number}"), None
+
+    def _check_content(self, fields: Mapping[str, Any], number: int) -> None:
+        if fields["content"].strip() or fields["role"] not in ("user", "assistant"):
+            return
+        if fields.get("tool_calls") or fields.get(self.template_thinking_key):
+            return
+        raise RowError(f"message {number} ({fields['role']}) is empty", "fill it in or leave the row out")
+
+    def _flag(self, item: Mapping[str, Any], number: int) -> bool | None:
+        value = item.get(self.training_key) if self.training_key else None
+        if value is None or isinstance(value, bool):
+            return value
+        raise RowError(f"{self.training_key!r} of message {number} is {describe(value)}, not true or false")
+
+    def _detail(self, item: Mapping[str, Any], content: str, number: int) -> tuple[DetailSpan, ...] | None:
+        value = item.get(self.detail_key) if self.detail_key else None
+        if not value:
+            return None
+        spans = []
+        for part in as_list(value, f"{self.detail_key} of message {number}"):
+            try:
+                start, last, train = int(part["begin_offset"]), int(part["end_offset"]), bool(part["train"])
+            except (KeyError, TypeError, ValueError) as error:
+                raise RowError(
+                    f"{self.detail_key} of message {number} needs begin_offset, end_offset (inclusive) and train"
+                ) from error
+            if not 0 <= start <= last < len(content):
+                raise RowError(
+                    f"{self.detail_key} of message {number}: {start} to {last} is outside of {len(content)} characters"
+                )
+            spans.append(DetailSpan(start, last + 1, train))
+        return tuple(sorted(spans, key=lambda span: span.start))
+
+    def _split_thinking(self, fields: dict[str, Any]) -> None:
+        """Move ``<think>...</think>`` at the start of an answer into the field that the template wants it in."""
+        text: str = fields["content"]
+        for opening, closing in _THINK_TAGS:
+            head, found, rest = text.partition(closing)
+            if found and head.lstrip().startswith(opening):
+                fields[self.template_thinking_key] = head.lstrip().removeprefix(opening).strip("\n")
+                fields["content"] = rest.lstrip("\n")
+                return
+
+
+def _join_parts(parts: Any, number: int) -> tuple[str, tuple[DetailSpan, ...] | None]:
+    """Content as a list of parts: their texts end to end, each with its own ``train`` or ``weight``."""
+    texts: list[str] = []
+    spans: list[DetailSpan] = []
+    flagged = False
+    position = 0
+    for part in parts:
+        if not isinstance(part, Mapping):
+            raise RowError(f"content of message {number} is a list with {describe(part)} in it, not of text parts")
+        value = next((part[key] for key in ("text", "content", "value") if part.get(key) is not None), None)
+        if value is None:
+            raise RowError(f"a part of message {number} has no text", "only text parts can be trained here")
+        text = as_text(value, f"a part of message {number}")
+        wish = part["train"] if part.get("train") is not None else part.get("weight")
+        flagged = flagged or wish is not None
+        spans.append(DetailSpan(position, position + len(text), bool(wish) if wish is not None else True))
+        texts.append(text)
+        position += len(text)
+    return "".join(texts), tuple(spans) if flagged else None
+
+
+def _tool(tool: Any) -> Any:
+    """A tool definition, its JSON text decoded, without the nulls that Arrow puts into missing fields."""
+    return _without_nulls(json.loads(tool) if isinstance(tool, str) and tool.lstrip().startswith("{") else tool)
+
+
+def _tool_call(call: Any) -> Any:
+    """A tool call with its arguments as an object: templates write them with ``tojson``."""
+    if not isinstance(call, Mapping):
+        raise RowError(f"a tool call is {describe(call)}, not an object")
+    call = _without_nulls(call)
+    function = call.get("function")
+    if isinstance(function, Mapping) and isinstance(function.get("arguments"), str):
+        try:
+            decoded = json.loads(function["arguments"])
+        except ValueError:
+            return call
+        if isinstance(decoded, Mapping):
+            return {**call, "function": {**function, "arguments": decoded}}
+    return call
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [_without_nulls(item) for item in value]
+    return value

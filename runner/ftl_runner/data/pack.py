@@ -1,0 +1,148 @@
+"""Packing: whole rows into bins of ``sequence_len`` tokens.
+
+Best-fit decreasing over the whole set, worked on lengths in place of rows: rows of one length and bins with one
+amount of room move together as numpy arrays, so that the work grows with the number of distinct lengths.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Longs: TypeAlias = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Bin ``b`` holds rows ``rows[bounds[b]:bounds[b + 1]]``."""
+
+    rows: Longs
+    bounds: Longs
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    def bin(self, number: int) -> Longs:
+        """Row numbers of one bin."""
+        return self.rows[self.bounds[number] : self.bounds[number + 1]]
+
+
+def pack(
+    lengths: npt.ArrayLike, capacity: int, seed: int, *, max_rows: int | None = None, in_order: bool = False
+) -> Packing:
+    """Put every row into exactly one bin.
+
+    Args:
+        lengths: tokens of each row, each between 1 and ``capacity``.
+        capacity: tokens of a bin.
+        seed: which of equally long rows go where, and the order of the bins. Same seed, same bins.
+        max_rows: most rows in one bin.
+        in_order: keep the rows' order (next-fit), for data that is sorted on purpose.
+    """
+    sizes = np.asarray(lengths, dtype=np.int64)
+    assert len(sizes) == 0 or (sizes.min() >= 1 and sizes.max() <= capacity)
+    bins = _next_fit(sizes, capacity) if in_order else _best_fit_decreasing(sizes, capacity, seed)
+    order = np.argsort(bins, kind="stable")
+    if max_rows is not None:
+        bins = _limit_rows(bins, order, max_rows)
+        order = np.argsort(bins, kind="stable")
+    counts = np.bincount(bins) if len(bins) else np.zeros(0, dtype=np.int64)
+    bounds = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    packing = Packing(order.astype(np.int64), bounds)
+    return packing if in_order else _shuffled(packing, seed)
+
+
+def _best_fit_decreasing(sizes: Longs, capacity: int, seed: int) -> Longs:
+    """The bin of each row."""
+    shuffled = np.random.default_rng(seed).permutation(len(sizes))
+    order = shuffled[np.argsort(-sizes[shuffled], kind="stable")]
+    distinct, starts = np.unique(-sizes[order], return_index=True)
+    stops = [*starts[1:].tolist(), len(order)]
+    bins = np.empty(len(sizes), dtype=np.int64)
+    room = _Room(capacity)
+    for length, start, stop in zip((-distinct).tolist(), starts.tolist(), stops, strict=True):
+        position = start
+        while position < stop:
+            chosen = room.take(length, stop - position)
+            if chosen is None:
+                chosen = room.open_bins(length, stop - position)
+            bins[order[position : position + len(chosen)]] = chosen
+            position += len(chosen)
+    return bins
+
+
+class _Room:
+    """Bins by the room that is left in them."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._bins: list[list[Longs]] = [[] for _ in range(capacity + 1)]
+        self._used = 0
+        """Bit ``r`` is set where some bin has room for ``r`` tokens."""
+        self._num_bins = 0
+
+    def take(self, length: int, wanted: int) -> Longs | None:
+        """Up to ``wanted`` bins, one row of ``length`` each, of the tightest room that is enough."""
+        fitting = self._used >> length
+        if not fitting:
+            return None
+        room = length + (fitting & -fitting).bit_length() - 1
+        found = self._bins[room].pop()
+        chosen, rest = found[:wanted], found[wanted:]
+        if len(rest):
+            self._bins[room].append(rest)
+        if not self._bins[room]:
+            self._used &= ~(1 << room)
+        self._put(chosen, room - length)
+        return chosen
+
+    def open_bins(self, length: int, wanted: int) -> Longs:
+        """The new bin of each of ``wanted`` rows of ``length``: as many in a bin as fit."""
+        per_bin = self._capacity // length
+        count = -(-wanted // per_bin)
+        fresh = np.arange(self._num_bins, self._num_bins + count, dtype=np.int64)
+        self._num_bins += count
+        in_last = wanted - (count - 1) * per_bin
+        self._put(fresh[:-1], self._capacity - per_bin * length)
+        self._put(fresh[-1:], self._capacity - in_last * length)
+        return np.repeat(fresh, per_bin)[:wanted]
+
+    def _put(self, bins: Longs, room: int) -> None:
+        if len(bins) and room:
+            self._bins[room].append(bins)
+            self._used |= 1 << room
+
+
+def _next_fit(sizes: Longs, capacity: int) -> Longs:
+    bins = np.empty(len(sizes), dtype=np.int64)
+    ends = np.cumsum(sizes)
+    start, number, before = 0, 0, 0
+    while start < len(sizes):
+        stop = int(np.searchsorted(ends, before + capacity, side="right"))
+        bins[start:stop] = number
+        start, number, before = stop, number + 1, int(ends[stop - 1])
+    return bins
+
+
+def _limit_rows(bins: Longs, order: npt.NDArray[np.intp], max_rows: int) -> Longs:
+    """Move what is beyond ``max_rows`` in a bin into new bins; the numbering stays dense and in order."""
+    sorted_bins = bins[order]
+    firsts = np.searchsorted(sorted_bins, sorted_bins, side="left")
+    overflow = (np.arange(len(bins)) - firsts) // max_rows
+    _, dense = np.unique(np.stack([sorted_bins, overflow], axis=1), axis=0, return_inverse=True)
+    limited = np.empty_like(bins)
+    limited[order] = dense.reshape(-1)
+    return limited
+
+
+def _shuffled(packing: Packing, seed: int) -> Packing:
+    """Bins in random order: they were filled from the longest rows to the shortest."""
+    order = np.random.default_rng(seed + 1).permutation(len(packing))
+    widths = np.diff(packing.bounds)[order]
+    bounds = np.concatenate([[0], np.cumsum(widths)]).astype(np.int64)
+    starts = packing.bounds[:-1][order]
+    index = np.repeat(starts - bounds[:-1], widths) + np.arange(len(packing.rows))
+    return Packing(packing.rows[index], bounds)

@@ -1,0 +1,109 @@
+"""What preparing the data did, in figures, for the log, the summary and ``ftl preprocess``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+LOUD_SHARE = 0.02
+"""From this share of lost tokens on, the loss is a warning."""
+
+
+@dataclass(frozen=True)
+class SourceReport:
+    name: str
+    type: str
+    rows: int
+    chat_template: str | None = None
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """Rows are the user's rows; sequences are what they became; a packed row (bin) holds several sequences."""
+
+    fingerprint: str
+    cache_hit: bool
+    cache_path: str
+    sources: tuple[SourceReport, ...]
+    rows_read: int
+    rows_dropped: Mapping[str, int]
+    tokens_dropped: Mapping[str, int]
+    tokens: int
+    """Of the training set, padding not counted."""
+    trained_tokens: int
+    num_sequences: int
+    num_bins: int | None
+    packing_efficiency: float | None
+    """Tokens over slots of the training set's bins; None without packing."""
+    eval_sequences: int
+    eval_tokens: int
+    sequence_len: int
+    excess_length_strategy: str
+    long_rows: int
+    long_tokens: int
+    excess_tokens: int
+    masked_tokens: int
+    length_histogram: tuple[tuple[int, int], ...]
+    """(longest length of the bucket, sequences in it)."""
+    prepare_s: float
+    warnings: tuple[str, ...] = ()
+    rejected_path: str | None = None
+    """File of rows that were skipped as bad."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> PrepareReport:
+        """The inverse of ``to_dict``."""
+        sources = tuple(SourceReport(**source) for source in values["sources"])
+        histogram = tuple((int(top), int(count)) for top, count in values["length_histogram"])
+        warnings = tuple(values["warnings"])
+        return cls(**{**values, "sources": sources, "length_histogram": histogram, "warnings": warnings})
+
+    def loss_line(self) -> str | None:
+        """One line on rows over ``sequence_len``: what was lost and what the other choice would lose; None if none."""
+        if not self.long_rows:
+            return None
+        total = self.tokens + self.eval_tokens + sum(self.tokens_dropped.values())
+        if self.excess_length_strategy == "truncate":
+            total += self.excess_tokens
+        dropped = f"drop loses {self.long_rows:,} rows and {_share(self.long_tokens, total)} of the tokens"
+        cut = f"truncate loses {_share(self.excess_tokens + self.masked_tokens, total)} of the tokens"
+        chosen, other = (dropped, cut) if self.excess_length_strategy == "drop" else (cut, dropped)
+        return (
+            f"{self.long_rows:,} of {self.rows_read:,} rows are longer than sequence_len {self.sequence_len}: "
+            f"excess_length_strategy {chosen} ({other})"
+        )
+
+    @property
+    def lost_share(self) -> float:
+        """Share of the tokens that were lost to ``sequence_len``."""
+        kept = self.tokens + self.eval_tokens
+        lost = self.excess_tokens if self.excess_length_strategy == "truncate" else self.long_tokens
+        return lost / (kept + lost) if kept + lost else 0.0
+
+    def lines(self) -> list[str]:
+        """A few lines for people."""
+        dropped = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in self.rows_dropped.items() if count)
+        share = _share(self.trained_tokens, self.tokens)
+        lines = [
+            f"rows: {self.rows_read:,} read, {sum(self.rows_dropped.values()):,} dropped{f' ({dropped})' if dropped else ''}",
+            f"training set: {self.num_sequences:,} sequences, {self.tokens:,} tokens, {self.trained_tokens:,} trained ({share})",
+        ]
+        if self.num_bins is not None:
+            efficiency = f"{100 * (self.packing_efficiency or 0):.2f} %"
+            lines.append(f"packed into {self.num_bins:,} rows of {self.sequence_len} tokens, {efficiency} full")
+        if self.eval_sequences:
+            lines.append(f"evaluation set: {self.eval_sequences:,} sequences, {self.eval_tokens:,} tokens")
+        loss = self.loss_line()
+        if loss:
+            lines.append(("WARNING: " if self.lost_share >= LOUD_SHARE else "") + loss)
+        return [*lines, *(f"WARNING: {warning}" for warning in self.warnings)]
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "0 %"

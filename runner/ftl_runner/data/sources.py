@@ -1,0 +1,232 @@
+"""Where the rows of a ``datasets:`` entry come from: local files and directories, saved sets, URLs, the hub."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from ftl_config.schema.data import DatasetSpec
+
+from ftl_runner.data.errors import DataError, did_you_mean
+from ftl_runner.data.files import KINDS, LocalFile, file_kind
+from ftl_runner.data.row_readers import ArrowRows, Joined, Picked, Reader
+
+
+class Origin(Protocol):
+    """One file or table that rows come from."""
+
+    def fingerprint(self) -> str:
+        """Changes when the rows change."""
+        ...
+
+    def open(self, scratch: Path) -> Reader:
+        """Ready to read; ``scratch`` takes unpacked and downloaded files."""
+        ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """All origins of a dataset entry, with the part of them that is used."""
+
+    name: str
+    origins: tuple[Origin, ...]
+    part: str
+    """Slice of a split (``:10%``), empty for everything."""
+    shards: tuple[int, int] | None = None
+    """Number of shards and which one."""
+    seed: int = 42
+
+    def fingerprint(self) -> list[str]:
+        """One string an origin, and what is taken of them."""
+        shard = f"{self.shards}:{self.seed}" if self.shards else ""
+        return [*(origin.fingerprint() for origin in self.origins), f"{self.part}{shard}"]
+
+    def open(self, scratch: Path) -> Reader:
+        """A reader of the rows that are used.
+
+        Raises:
+            DataError: no rows, or a file that cannot be read.
+        """
+        reader: Reader = Joined(tuple(origin.open(scratch) for origin in self.origins))
+        if self.part:
+            start, stop = parse_slice(self.part, len(reader), self.name)
+            reader = Picked(reader, np.arange(start, stop, dtype=np.int64))
+        if self.shards:
+            count, number = self.shards
+            order = np.random.default_rng(self.seed).permutation(len(reader))
+            reader = Picked(reader, np.sort(np.array_split(order, count)[number]).astype(np.int64))
+        if len(reader) == 0:
+            raise DataError(f"{self.name} has no rows", "a dataset needs at least one")
+        return reader
+
+
+def find_source(spec: DatasetSpec, seed: int = 42) -> Source:
+    """Where an entry's rows are; nothing but names is read yet.
+
+    Raises:
+        DataError: no such file or dataset.
+    """
+    path = spec.path
+    if not path:
+        raise DataError("a dataset has no path", "path: a file, a directory, a URL or a hub id")
+    split, part = split_name(spec.split or "train")
+    origins = tuple(_find_origins(spec, path, split))
+    shards = (spec.shards, spec.shards_idx or 0) if spec.shards else None
+    if shards and shards[1] >= shards[0]:
+        raise DataError(f"{path}: shards_idx {shards[1]} of {shards[0]} shards", "they count from 0")
+    return Source(path, origins, part, shards, seed)
+
+
+def _find_origins(spec: DatasetSpec, path: str, split: str) -> Iterator[Origin]:
+    data_files = [spec.data_files] if isinstance(spec.data_files, str) else list(spec.data_files or ())
+    if "://" in path:
+        from ftl_runner.data.remote import find_remote
+
+        yield from find_remote(path, data_files, split, spec.ds_type)
+        return
+    if path in KINDS.values() and data_files and not Path(path).exists():
+        for name in data_files:  # the datasets library's way: path: json, data_files: [...]
+            yield from _local_file(Path(name).expanduser(), spec.ds_type or path)
+        return
+    local = Path(path).expanduser()
+    if local.is_dir():
+        yield from _directory(local, data_files, split, spec.ds_type)
+    elif local.exists():
+        yield from _local_file(local, spec.ds_type)
+    elif _is_hub_id(path):
+        from ftl_runner.data.hub import find_on_hub
+
+        yield from find_on_hub(spec, path, data_files, split)
+    else:
+        raise _missing(local)
+
+
+def _local_file(path: Path, ds_type: str | None) -> Iterator[Origin]:
+    if not path.exists():
+        raise _missing(path)
+    kind = file_kind(path.name, ds_type)
+    if kind is None:
+        kind = "json"  # Axolotl's default for a name that tells nothing
+    yield LocalFile(path, str(path), kind)
+
+
+def _missing(path: Path) -> DataError:
+    folder = path.parent
+    if not folder.is_dir():
+        return DataError(f"no dataset at {path}", f"the directory {folder} does not exist")
+    close = did_you_mean(path.name, (entry.name for entry in folder.iterdir()), cutoff=0.5)
+    return DataError(f"no dataset at {path}", close or f"paths are relative to {Path.cwd()}")
+
+
+def _directory(folder: Path, data_files: Sequence[str], split: str, ds_type: str | None) -> Iterator[Origin]:
+    if data_files:
+        for pattern in data_files:
+            found = sorted(folder.glob(pattern)) if any(sign in pattern for sign in "*?[") else [folder / pattern]
+            for path in found or [folder / pattern]:
+                yield from _local_file(path, ds_type)
+        return
+    if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
+        yield from _saved_dataset(folder, split)
+        return
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and not _hidden(p, folder) and file_kind(p.name)]
+    if ds_type:
+        files = [path for path in files if file_kind(path.name) == file_kind("", ds_type)]
+    if not files:
+        raise DataError(f"no data files in {folder}", f"known endings: {', '.join(KINDS)}, and .gz or .zst behind them")
+    for path in of_split(files, split, str(folder)):
+        yield from _local_file(path, ds_type)
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts) or path.name.lower() == "readme.md"
+
+
+def _saved_dataset(folder: Path, split: str) -> Iterator[Origin]:
+    if (folder / "dataset_dict.json").exists():
+        if not (folder / split).is_dir():
+            splits = [entry.name for entry in sorted(folder.iterdir()) if entry.is_dir()]
+            raise DataError(f"{folder} has no split {split!r}", f"it has: {', '.join(splits)}; choose one with split:")
+        folder = folder / split
+    yield SavedDataset(folder)
+
+
+@dataclass(frozen=True)
+class SavedDataset:
+    """A directory that ``Dataset.save_to_disk`` wrote."""
+
+    folder: Path
+
+    def fingerprint(self) -> str:
+        files = sorted(self.folder.glob("*.arrow"))
+        return "+".join(LocalFile(path, path.name, "arrow").fingerprint() for path in files)
+
+    def open(self, scratch: Path) -> Reader:
+        from datasets import load_from_disk
+
+        try:
+            dataset: Any = load_from_disk(str(self.folder))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.folder} is not a saved dataset: {error}") from error
+        return ArrowRows(dataset, str(self.folder))
+
+
+_SPLIT_WORDS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+
+
+def of_split(files: Sequence[Path], split: str, where: str) -> list[Path]:
+    """The files of a split, by words in their names; all of them where no name has such a word."""
+    named = {path: _split_in_name(path) for path in files}
+    if not any(named.values()):
+        if split == "train":
+            return list(files)
+        raise DataError(f"{where} has no split {split!r}: no file is named after one", "leave split: out")
+    wanted = next((key for key, words in _SPLIT_WORDS.items() if split in words), split)
+    chosen = [path for path, word in named.items() if word == wanted]
+    if not chosen:
+        known = sorted({word for word in named.values() if word})
+        raise DataError(f"{where} has no split {split!r}", f"it has: {', '.join(known)}; choose one with split:")
+    return chosen
+
+
+def _split_in_name(path: Path) -> str | None:
+    words = set(re.split(r"[^a-z]+", f"{path.parent.name}/{path.name}".lower()))
+    for split, names in _SPLIT_WORDS.items():
+        if words & set(names):
+            return split
+    return None
+
+
+def split_name(split: str) -> tuple[str, str]:
+    """``train[:10%]`` -> (``train``, ``:10%``)."""
+    match = re.fullmatch(r"\s*([\w.-]+)\s*(?:\[([^\]]*)\])?\s*", split)
+    if match is None:
+        raise DataError(f"split {split!r} is not understood", "as train, train[:10%] or train[100:200]")
+    return match[1], (match[2] or "").strip()
+
+
+def parse_slice(part: str, total: int, where: str) -> tuple[int, int]:
+    """Row numbers of ``:10%``, ``100:200``, ``-50:``; percentages are rounded to the nearest row."""
+    match = re.fullmatch(r"(-?\d+%?)?\s*:\s*(-?\d+%?)?", part)
+    if match is None:
+        raise DataError(f"{where}: split slice [{part}] is not understood", "as [:10%] or [100:200]")
+    start, stop = (_slice_end(end, total, default) for end, default in ((match[1], 0), (match[2], total)))
+    return start, max(start, stop)
+
+
+def _slice_end(end: str | None, total: int, default: int) -> int:
+    if end is None:
+        return default
+    number = round(total * int(end[:-1]) / 100) if end.endswith("%") else int(end)
+    return min(max(number + total if number < 0 else number, 0), total)
+
+
+def _is_hub_id(path: str) -> bool:
+    return re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) is not None and not path.startswith(".") and file_kind(path) is None
