@@ -143,21 +143,21 @@ RENAMED = {
 """Old spelling to the one it is read as. Both at once is an error."""
 
 _DEAD = {
-    "base_model_ignore_patterns": "it has no effect any more",
+    "base_model_ignore_patterns": "",
     "datasets.conversation": "conversation templates come from `chat_template` now",
     "debug": "use the `--debug` flag",
     "eta_min": "write `cosine_min_lr_ratio` (a share of learning_rate) or `lr_scheduler_kwargs`",
     "eval_table_size": "write `generate_samples: true` and `num_generation_samples`",
-    "experimental_skip_move_to_device": "it has no effect any more",
+    "experimental_skip_move_to_device": "",
     "flash_attn_rms_norm": "use `liger_rms_norm: true`",
     "full_finetune": "leave `adapter` out for a full fine-tune",
     "gptq_disable_exllama": "GPTQ options are read from the model",
     "gptq_groupsize": "GPTQ options are read from the model",
     "gptq_model_v1": "GPTQ options are read from the model",
-    "load_in_8bit_fp32_cpu_offload": "it has no effect any more",
+    "load_in_8bit_fp32_cpu_offload": "",
     "max_packed_sequence_len": "write `sequence_len` and `sample_packing: true`",
     "sample_packing_seq_len_multiplier": "rows are `sequence_len` long; `micro_batch_size` decides how many",
-    "test_value": "it has no effect",
+    "test_value": "",
     "torch_dtype": "write `bf16: true`, `fp16: true` or `float32: true`",
     "torchdistx_path": "torchdistx is gone; use another `optimizer`",
 }
@@ -183,7 +183,7 @@ _REMOVED = {
 """An error when they are given a value that asks for something."""
 
 LEGACY_ATTENTION = {
-    "xformers_attention": "sdpa",
+    "xformers_attention": "xformers",
     "sage_attention": "sage",
     "flex_attention": "flex_attention",
     "flash_attention": "flash_attention_2",
@@ -195,6 +195,9 @@ LEGACY_ATTENTION = {
 OTHER_LEGACY = {
     **{flag: f"attn_implementation: {name}" for flag, name in LEGACY_ATTENTION.items()},
     "flash_attn_d512": "large_head_attention: auto",
+    "datasets.message_field_content": "message_property_mappings.content",
+    "datasets.message_field_role": "message_property_mappings.role",
+    "fsdp_config.fsdp_version": "fsdp_version",
     "fsdp_final_state_dict_type": "fsdp_config.final_state_dict_type",
     "gc_steps": "gc_collect_steps and torch_empty_cache_steps",
     "rope_scaling": "model_config.rope_scaling",

@@ -38,7 +38,7 @@ def _rename(parent: Mapping, path: Path, old: str, new: str, report: Report) -> 
         report.error((*path, old), f"is the old spelling of `{new}`, and both are set", f"keep `{new}`")
         _take(parent, old)
         return
-    report.warn((*path, old), f"is the old spelling of `{new}`", f"write `{new}`")
+    report.warn((*path, old), f"is the old spelling of `{new}`")
     origin = parent.origins[old]
     parent.nodes[new], parent.origins[new] = _take(parent, old), origin
 

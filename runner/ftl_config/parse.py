@@ -21,6 +21,7 @@ MAX_DEPTH = 40
 MAX_NODES = 50_000
 """Counted after aliases are expanded."""
 
+_ELLIPSIS = re.compile(r"^([ \t]+)\.\.\.[ \t]*$", re.MULTILINE)
 _TAG_PREFIX = "tag:yaml.org,2002:"
 _TAGS = frozenset({"str", "int", "float", "bool", "null", "map", "seq", "merge"})
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -47,8 +48,17 @@ def parse_yaml(text: str, name: str) -> tuple[Mapping, list[Problem]]:
     except _Stop as stop:
         builder.report(stop.message, stop.mark, stop.hint)
     except yaml.YAMLError as error:
+        if _ELLIPSIS.search(text):
+            return _parse_without_ellipses(text, name)
         builder.report_yaml_error(error)
     raise ConfigError(builder.problems)
+
+
+def _parse_without_ellipses(text: str, name: str) -> tuple[Mapping, list[Problem]]:
+    """Documentation writes an indented ``...`` for lines it leaves out; YAML has no such thing."""
+    root, problems = parse_yaml(_ELLIPSIS.sub(r"\1# left out", text), name)
+    line = text[: _ELLIPSIS.search(text).end()].count("\n") + 1  # type: ignore[union-attr]
+    return root, [*problems, Problem("warning", "", "`...` is not YAML; the line is left out", None, name, line)]
 
 
 def parse_flag_value(text: str, flag: str) -> Node:
@@ -90,7 +100,8 @@ class _Builder:
             raise _Stop("the config is a list; it must be a mapping of keys to values", None, _top_level_hint(node))
         if isinstance(node, Scalar):
             shown = node.text if len(node.text) <= 40 else node.text[:40] + "..."
-            raise _Stop(f"the config is just the text {shown!r}; it must be lines of `key: value`")
+            hint = _yaml_hint(node.text, "")
+            raise _Stop(f"the config is just the text {shown!r}; it must be lines of `key: value`", hint=hint)
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
                 raise _Stop("a second document starts here (`---`)", event.start_mark, "one config a file")
@@ -197,6 +208,8 @@ class _Builder:
 
     def report_yaml_error(self, error: yaml.YAMLError) -> None:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        if "could not find expected ':'" in str(error):
+            mark = getattr(error, "context_mark", None) or mark  # where the key began, not where the next line did
         line = self.line_text(mark)
         if line[: len(line) - len(line.lstrip())].find("\t") >= 0 or "'\\t'" in str(error):
             self.report(

@@ -27,6 +27,7 @@ def check_keys(root: Mapping, report: Report, *, allow_unknown: bool, statuses: 
         key = known.get(str(name))
         checker.check(root, (), name, str(name), key.default if key else None, known=key is not None)
         if key is not None and name in root.nodes:
+            checker.below_unsupported = table()[key.name].name == "unsupported"
             checker.check_below(root, (), name, key.annotation)
     if statuses:
         _check_plugins(root, report)
@@ -35,6 +36,8 @@ def check_keys(root: Mapping, report: Report, *, allow_unknown: bool, statuses: 
 class _Checker:
     def __init__(self, report: Report, allow_unknown: bool, statuses: bool) -> None:
         self.report, self.allow_unknown, self.statuses = report, allow_unknown, statuses
+        self.below_unsupported = False
+        """Inside a value that is refused as a whole: its parts need no word of their own."""
 
     def check(self, parent: Mapping, path: Path, name: str | int, dotted: str, default: Any, *, known: bool) -> None:
         """One key. Afterwards it is in the tree only if the schema has a field for it."""
@@ -45,11 +48,12 @@ class _Checker:
         elif status is not None:
             value = to_value(parent.nodes[name])
             if status.name == "dead":
-                self.report.warn(here, "has no effect any more", status.text)
+                self.report.warn(here, "has no effect any more", status.text or None)
             elif status.name == "refused" and not asks_for_nothing(dotted, value):
                 self.report.error(here, f"is refused: {status.text}")
             elif status.name == "unsupported" and self.statuses and not asks_for_nothing(dotted, value, default):
-                self.report.error(here, f"not yet supported: {status.text}", _way_out(dotted))
+                if not (path and self.below_unsupported):
+                    self.report.error(here, f"not yet supported: {status.text}")
             elif status.name == "accepted" and status.text and not asks_for_nothing(dotted, value, default):
                 self.report.warn(here, f"has no effect here ({status.text})")
         if not known:
@@ -97,10 +101,6 @@ class _Checker:
             self.check(node, path, name, dotted, default, known=field is not None)
             if field is not None and name in node.nodes:
                 self.check_below(node, path, name, field.annotation)
-
-
-def _way_out(name: str) -> str | None:
-    return "leave the key out to run without it" if name not in ("rl", "reward_model", "process_reward_model") else None
 
 
 def _hint(name: str, path: Path, fields: list[str]) -> str | None:

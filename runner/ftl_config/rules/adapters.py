@@ -41,16 +41,6 @@ def qlora_needs_4bit(config: Config) -> Iterator[Finding]:
         yield error("qlora needs load_in_4bit: true", "adapter", "load_in_4bit", hint="or write adapter: lora")
 
 
-def quantized_base_needs_adapter(config: Config) -> Iterator[Finding]:
-    """A quantized base cannot be trained itself."""
-    if config.adapter.adapter is not None:
-        return
-    for key in ("load_in_4bit", "load_in_8bit"):
-        if getattr(config.adapter, key):
-            hint = "write adapter: lora, or leave it out for a full fine-tune"
-            yield error("needs an adapter: a quantized model cannot be trained by itself", key, "adapter", hint=hint)
-
-
 def one_quantization(config: Config) -> Iterator[Finding]:
     """The model's own quantization and bitsandbytes exclude each other."""
     if config.quantization.model_quantization_config is None:
@@ -165,7 +155,6 @@ def bitnet_without_adapter(config: Config) -> Iterator[Finding]:
 RULES: list[Rule] = [
     one_bit_width,
     qlora_needs_4bit,
-    quantized_base_needs_adapter,
     one_quantization,
     lora_keys_need_adapter,
     bnb_keys_need_4bit,

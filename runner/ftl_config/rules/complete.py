@@ -48,4 +48,21 @@ def needs_batch_size(config: Config) -> Iterator[Finding]:
         yield error(f"at least two of {', '.join(names)} have to be set", *names)
 
 
-RULES: list[Rule] = [needs_base_model, needs_datasets, needs_dataset_path, needs_learning_rate, needs_batch_size]
+def quantized_base_needs_adapter(config: Config) -> Iterator[Finding]:
+    """A quantized base cannot be trained itself."""
+    if config.adapter.adapter is not None:
+        return
+    for key in ("load_in_4bit", "load_in_8bit"):
+        if getattr(config.adapter, key):
+            hint = "write adapter: lora, or leave it out for a full fine-tune"
+            yield error("needs an adapter: a quantized model cannot be trained by itself", key, "adapter", hint=hint)
+
+
+RULES: list[Rule] = [
+    needs_base_model,
+    needs_datasets,
+    needs_dataset_path,
+    needs_learning_rate,
+    needs_batch_size,
+    quantized_base_needs_adapter,
+]

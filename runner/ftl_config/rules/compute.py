@@ -12,9 +12,11 @@ from ftl_config.wordlist import words
 COMPLETENESS = False
 
 _INDUCTOR_FLAGS = frozenset(
-    words("""coordinate_descent_tuning coordinate_descent_check_all_directions shape_padding epilogue_fusion
-    max_autotune_gemm fx_graph_cache assume_aligned_inputs comprehensive_padding decompose_mem_bound_mm
-    triton.cudagraphs""")
+    words("""
+        coordinate_descent_tuning coordinate_descent_check_all_directions shape_padding epilogue_fusion
+        max_autotune_gemm fx_graph_cache assume_aligned_inputs comprehensive_padding decompose_mem_bound_mm
+        triton.cudagraphs
+    """)
 )
 _ADAM_LIKE = ("adam", "lamb", "apollo", "galore", "lion", "came")
 

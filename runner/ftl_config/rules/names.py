@@ -15,25 +15,29 @@ COMPLETENESS = False
 
 OPTIMIZERS = frozenset(
     words("""
-        adamw_torch adamw_torch_fused adamw_torch_xla adamw_torch_npu_fused adafactor adamw_anyprecision adamw_torch_4bit
-    adamw_torch_8bit ademamix sgd adagrad adamw_bnb_8bit adamw_8bit ademamix_8bit lion_8bit lion_32bit lion
-    paged_adamw_32bit paged_adamw_8bit paged_ademamix_32bit paged_ademamix_8bit paged_lion_32bit paged_lion_8bit rmsprop
-    rmsprop_bnb rmsprop_bnb_8bit rmsprop_bnb_32bit galore_adamw galore_adamw_8bit galore_adafactor
-    galore_adamw_layerwise galore_adamw_8bit_layerwise galore_adafactor_layerwise lomo adalomo grokadamw
-    schedule_free_radam schedule_free_adamw schedule_free_sgd apollo_adamw apollo_adamw_layerwise
-    stable_adamw""")
+        adamw_torch adamw_torch_fused adamw_torch_xla adamw_torch_npu_fused adafactor adamw_anyprecision
+        adamw_torch_4bit adamw_torch_8bit ademamix sgd adagrad adamw_bnb_8bit adamw_8bit ademamix_8bit lion_8bit
+        lion_32bit lion paged_adamw_32bit paged_adamw_8bit paged_ademamix_32bit paged_ademamix_8bit
+        paged_lion_32bit paged_lion_8bit rmsprop rmsprop_bnb rmsprop_bnb_8bit rmsprop_bnb_32bit galore_adamw
+        galore_adamw_8bit galore_adafactor galore_adamw_layerwise galore_adamw_8bit_layerwise
+        galore_adafactor_layerwise lomo adalomo grokadamw schedule_free_radam schedule_free_adamw
+        schedule_free_sgd apollo_adamw apollo_adamw_layerwise stable_adamw
+    """)
 )
 """transformers.training_args.OptimizerNames of transformers 5.17."""
 
 AXOLOTL_OPTIMIZERS = frozenset(
-    words("""optimi_adamw ao_adamw_4bit ao_adamw_8bit ao_adamw_fp8 adopt_adamw came_pytorch muon dion sinkgd flash_adamw
-    flash_adam flash_sgd flash_sgdw flash_lion q_galore_adamw8bit""")
+    words("""
+        optimi_adamw ao_adamw_4bit ao_adamw_8bit ao_adamw_fp8 adopt_adamw came_pytorch muon dion sinkgd
+        flash_adamw flash_adam flash_sgd flash_sgdw flash_lion q_galore_adamw8bit
+    """)
 )
 
 SCHEDULERS = frozenset(
     words("""
-        linear cosine cosine_with_restarts polynomial constant constant_with_warmup inverse_sqrt reduce_lr_on_plateau
-    cosine_with_min_lr cosine_warmup_with_min_lr warmup_stable_decay greedy""")
+        linear cosine cosine_with_restarts polynomial constant constant_with_warmup inverse_sqrt
+        reduce_lr_on_plateau cosine_with_min_lr cosine_warmup_with_min_lr warmup_stable_decay greedy
+    """)
 )
 """transformers.trainer_utils.SchedulerType of transformers 5.17."""
 
@@ -53,10 +57,11 @@ UNSUPPORTED_ADAPTERS = ("llama-adapter", "mora")
 
 CHAT_TEMPLATES = frozenset(
     words("""
-        alpaca chatml mistral_v1 mistral_v2v3 mistral_v3_tekken mistral_v7_tekken gemma cohere llama3 llama3_2_vision
-    llama4 phi_3 phi_35 phi_4 deepseek_v2 deepseek_v3 jamba jinja qwen_25 qwen3 qwen3_5 falcon_h1 nemotron_h
-    tokenizer_default exaone exaone4 metharme pixtral llava qwen2_vl gemma3 gemma3n gemma4 gemma4_unified command_a
-    command_a_tool_use command_a_rag aya""")
+        alpaca chatml mistral_v1 mistral_v2v3 mistral_v3_tekken mistral_v7_tekken gemma cohere llama3
+        llama3_2_vision llama4 phi_3 phi_35 phi_4 deepseek_v2 deepseek_v3 jamba jinja qwen_25 qwen3 qwen3_5
+        falcon_h1 nemotron_h tokenizer_default exaone exaone4 metharme pixtral llava qwen2_vl gemma3 gemma3n
+        gemma4 gemma4_unified command_a command_a_tool_use command_a_rag aya
+    """)
 )
 FALLBACK_PREFIX = "tokenizer_default_fallback_"
 
