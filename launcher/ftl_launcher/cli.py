@@ -125,13 +125,16 @@ def _take_debug_flag(argv: list[str]) -> tuple[list[str], bool]:
 
 
 def _report(error: Exception, debug: bool) -> int:
-    from ftl_config.errors import FtlError
-    from ftl_launcher.console import print_error
+    from ftl_config.errors import ConfigError, FtlError
+    from ftl_launcher.console import print_error, print_report
 
     if debug:
         import traceback
 
         traceback.print_exc()
+    if isinstance(error, ConfigError):
+        print_report(error.message)
+        return error.exit_code
     if isinstance(error, FtlError):
         print_error(error.message, error.hint)
         return error.exit_code

@@ -38,8 +38,18 @@ def print_json(value: Any) -> None:
 
 def print_error(message: str, hint: str | None) -> None:
     """An error in red (on a terminal that wants colour) and its hint below."""
-    colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-    red, dim, off = ("\033[31m", "\033[2m", "\033[0m") if colour else ("", "", "")
-    say(f"{red}error:{off} {message}" if "\n" not in message else f"{red}{message}{off}")
+    red, dim, off = ("\033[31m", "\033[2m", "\033[0m") if _wants_colour() else ("", "", "")
+    say(f"{red}error:{off} {message}")
     if hint:
         say(f"{dim}  hint: {hint}{off}")
+
+
+def print_report(report: str) -> None:
+    """A report of several lines that says of each whether it is an error or a warning."""
+    red, yellow, off = ("\033[31m", "\033[33m", "\033[0m") if _wants_colour() else ("", "", "")
+    for line in report.splitlines():
+        say(line.replace("error:", f"{red}error:{off}", 1).replace("warning:", f"{yellow}warning:{off}", 1))
+
+
+def _wants_colour() -> bool:
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")

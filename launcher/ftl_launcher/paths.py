@@ -32,7 +32,6 @@ class RunDir:
         self.head = self.path / "head.json"
         self.head_log = self.path / "head.log"
         self.result = self.path / "result.json"
-        self.token = self.path / "ray-token"
 
     @classmethod
     def of(cls, name: str) -> RunDir:
@@ -42,6 +41,10 @@ class RunDir:
         """Make the directory, readable by this user only: logs may quote training data."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self
+
+    def token(self, launch_number: int) -> Path:
+        """The embedded Ray's token. One a launch: the Ray of the launch before may still be going down."""
+        return self.path / f"ray-token-{launch_number}"
 
     def log_of(self, launch_number: int) -> Path:
         """Where the log of an earlier launch of the same run is kept."""

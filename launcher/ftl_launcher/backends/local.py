@@ -27,6 +27,7 @@ from ftl_launcher.states import RunState
 
 _READY_TIMEOUT_S = 240.0
 _POLL_S = 0.1
+_LAST_LAUNCH_TIMEOUT_S = 60.0
 
 _UNSUITABLE = {
     "spot": "launch.spot: this machine is not rented; leave the key out or choose a --cloud",
@@ -64,6 +65,7 @@ class LocalBackend:
 
     def submit(self, request: Request, secrets: Mapping[str, str]) -> None:
         run_dir = RunDir.of(request.name).create()
+        _wait_for_last_launch(run_dir)
         _clear_last_launch(run_dir, request.plan.launch_number)
         watchdog = _start_watchdog(run_dir, request.plan, secrets)
         try:
@@ -86,7 +88,7 @@ class LocalBackend:
         if head.get("status") != "ready":
             return BackendState(RunState.STARTING)
         try:
-            state = ray_http.job_state(_endpoint(run_dir, head), submission_id)
+            state = ray_http.job_state(_endpoint(head), submission_id)
         except FtlError:  # Ray is going down right now: the watchdog leaves the result
             return _result(run_dir, submission_id) or BackendState(RunState.RUNNING)
         return BackendState(RunState.STARTING) if state.state is RunState.LOST else state
@@ -105,9 +107,22 @@ class LocalBackend:
             return
         head = _read_json(run_dir.head)
         if head.get("status") == "ready":
-            ray_http.stop_job(_endpoint(run_dir, head), submission_id)
+            ray_http.stop_job(_endpoint(head), submission_id)
         else:
             os.kill(int(head["watchdog"].split(":")[0]), signal.SIGTERM)
+
+
+def _wait_for_last_launch(run_dir: RunDir) -> None:
+    """The watchdog of the launch before may still be writing its log and result here, for a second or two."""
+    head = _read_json(run_dir.head)
+    deadline = time.monotonic() + _LAST_LAUNCH_TIMEOUT_S
+    while not run_dir.result.exists() and is_alive(head.get("watchdog")):
+        if time.monotonic() > deadline:
+            raise FtlError(
+                f"the launch before this one is still being taken down (process {head['watchdog'].split(':')[0]})",
+                hint="try again in a minute",
+            )
+        time.sleep(_POLL_S)
 
 
 def _clear_last_launch(run_dir: RunDir, launch_number: int) -> None:
@@ -120,8 +135,8 @@ def _clear_last_launch(run_dir: RunDir, launch_number: int) -> None:
 
 def _start_watchdog(run_dir: RunDir, plan: RunPlan, secrets: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """The watchdog inherits our environment: this is how secrets reach the workers without being written."""
-    run_dir.token.unlink(missing_ok=True)
-    descriptor = os.open(run_dir.token, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    token = run_dir.token(plan.launch_number)
+    descriptor = os.open(token, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
     with open(descriptor, "w") as file:
         file.write(random.token_hex(32))
     dropped = {"RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN"}
@@ -129,7 +144,7 @@ def _start_watchdog(run_dir: RunDir, plan: RunPlan, secrets: Mapping[str, str]) 
     env |= secrets
     env |= {
         "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(run_dir.token),
+        "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_GRACE_S),
         "RAY_USAGE_STATS_ENABLED": "0",
         # Everything on loopback: nothing of the run listens on the network, and a changing network does not end it.
@@ -156,7 +171,7 @@ def _wait_until_ready(run_dir: RunDir, watchdog: subprocess.Popen[bytes]) -> End
     while time.monotonic() < deadline:
         head = _read_json(run_dir.head)
         if head.get("status") == "ready":
-            return _endpoint(run_dir, head)
+            return _endpoint(head)
         if watchdog.poll() is not None:
             raise FtlError(
                 f"the embedded Ray did not start: {head.get('error') or 'its watchdog ended'}",
@@ -196,8 +211,15 @@ def _result(run_dir: RunDir, submission_id: str) -> BackendState | None:
     )
 
 
-def _endpoint(run_dir: RunDir, head: Mapping[str, Any]) -> Endpoint:
-    return Endpoint(head["address"], run_dir.token.read_text())
+def _endpoint(head: Mapping[str, Any]) -> Endpoint:
+    return Endpoint(head["address"], _read_token(Path(head["token_path"])))
+
+
+def _read_token(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except OSError:  # its Ray is gone, and the token with it
+        return None
 
 
 def _parse_handle(handle: str) -> tuple[str, str]:

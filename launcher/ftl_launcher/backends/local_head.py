@@ -73,7 +73,7 @@ def main(run_path: str) -> int:
     with _temp_dir() as temp_dir:
         try:
             ray, endpoint = _start_ray(run_dir, plan, temp_dir)
-            _write_json(run_dir.head, _head(endpoint, ray, temp_dir))
+            _write_json(run_dir.head, _head(endpoint, ray, temp_dir, run_dir.token(plan.launch_number)))
             _link_log(run_dir, plan, temp_dir)
             result = _wait_for_job(endpoint, plan.submission_id, ray)
         except FtlError as error:
@@ -85,16 +85,17 @@ def main(run_path: str) -> int:
         _archive_log(run_dir, plan, temp_dir)
         _write_result(run_dir, plan, result)
         _stop_descendants()
-    run_dir.token.unlink(missing_ok=True)
+    run_dir.token(plan.launch_number).unlink(missing_ok=True)
     return 0 if result.state is not RunState.FAILED else 1
 
 
 def _start_ray(run_dir: RunDir, plan: RunPlan, temp_dir: Path) -> tuple[subprocess.Popen[bytes], Endpoint]:
     """Start a head on free ports; another process may take one in between, so try again with others."""
+    token = run_dir.token(plan.launch_number)
     for attempt in range(1, _START_TRIES + 1):
         ports = free_ports(len(_PORT_NAMES))
         numbered = dict(zip(_PORT_NAMES, ports, strict=True))
-        endpoint = Endpoint(f"http://127.0.0.1:{numbered['dashboard-port']}", run_dir.token.read_text())
+        endpoint = Endpoint(f"http://127.0.0.1:{numbered['dashboard-port']}", token.read_text())
         ray = subprocess.Popen(
             _ray_command(plan, numbered, temp_dir), stdin=subprocess.DEVNULL, preexec_fn=_die_with_watchdog
         )
@@ -190,12 +191,13 @@ def _ray_log(plan: RunPlan, temp_dir: Path) -> Path:
     return temp_dir / "session_latest" / "logs" / f"job-driver-{plan.submission_id}.log"
 
 
-def _head(endpoint: Endpoint, ray: subprocess.Popen[bytes], temp_dir: Path) -> dict[str, Any]:
+def _head(endpoint: Endpoint, ray: subprocess.Popen[bytes], temp_dir: Path, token: Path) -> dict[str, Any]:
     return {
         "status": "ready",
         "watchdog": process_tag(),
         "ray_pid": ray.pid,
         "address": endpoint.address,
+        "token_path": str(token),
         "temp_dir": str(temp_dir),
     }
 
