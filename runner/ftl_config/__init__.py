@@ -9,11 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ftl_config.describe import Row, describe
     from ftl_config.errors import ConfigError, FtlError, Problem
     from ftl_config.json_schema import config_schema
     from ftl_config.load import LoadedConfig, load_config, load_text
     from ftl_config.nodes import Origin
+    from ftl_config.rows import Row, describe
     from ftl_config.schema.config import Config
     from ftl_config.schema.data import DatasetSpec
 
@@ -25,9 +25,9 @@ _MODULES = {
     "LoadedConfig": "load",
     "Origin": "nodes",
     "Problem": "errors",
-    "Row": "describe",
+    "Row": "rows",
     "config_schema": "json_schema",
-    "describe": "describe",
+    "describe": "rows",
     "load_config": "load",
     "load_text": "load",
 }

@@ -77,13 +77,24 @@ def _resolve(text: str) -> tuple[bool, Path | None]:
     parts = text.removeprefix("--").split(".")
     head = parts[0].replace("-", "_")
     if _is_key(head):
-        return False, _path(head, parts[1:])
+        path = _path(head, parts[1:])
+        positive = _without_no(path)
+        return positive is not None, positive or path
     plain = head.removeprefix("no_")
     if plain != head and _is_key(plain):
         return True, _path(plain, parts[1:])
-    if parts[-1].startswith(("no-", "no_")) and len(parts) > 1:
-        return _resolve(".".join([*parts[:-1], parts[-1][3:]])) if _is_key(head) else (False, None)
     return False, None
+
+
+def _without_no(path: Path) -> Path | None:
+    """``launch.autodown`` for ``launch.no_autodown``, where that is a key."""
+    last = path[-1]
+    if len(path) == 1 or not isinstance(last, str) or not last.startswith("no_"):
+        return None
+    model = model_in(_annotation(path[:-1]))
+    plain = last.removeprefix("no_")
+    is_positive = model is not None and last not in model.model_fields and plain in model.model_fields
+    return (*path[:-1], plain) if is_positive else None
 
 
 def _is_key(name: str) -> bool:

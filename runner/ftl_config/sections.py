@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ftl_config.keys import LAUNCH, keys, section_types
-from ftl_config.nodes import Mapping, Path, is_null
+from ftl_config.keys import LAUNCH, Key, keys, section_types
+from ftl_config.nodes import Mapping, Node, Path, Scalar, is_null
 from ftl_config.report import Report
 from ftl_config.schema.config import Config
 from ftl_config.schema.types import Section
@@ -22,13 +22,15 @@ from ftl_config.shape import (
     value_annotation,
 )
 
+_EMPTY_TEXT_MATTERS = frozenset({"default_system_message"})
+
 
 def read_values(root: Mapping) -> dict[str, dict[str, Any]]:
     """Section name to attribute to value, of what was written. Null means: not written, unless null is a value."""
     values: dict[str, dict[str, Any]] = {name: {} for name in section_types()}
     for name, node in root.nodes.items():
         key = keys()[str(name)]
-        if is_off(node, key.annotation) or (is_null(node) and not keeps_null(key.annotation, key.field.default)):
+        if _is_left_out(node, key):
             continue
         if key.name == LAUNCH:
             read = read_node(node, key.annotation)
@@ -36,6 +38,15 @@ def read_values(root: Mapping) -> dict[str, dict[str, Any]]:
         else:
             values[key.section][key.attribute] = read_node(node, key.annotation)
     return values
+
+
+def _is_left_out(node: Node, key: Key) -> bool:
+    """Whether a value is another way not to write the key: null, `""`, or `false` for a number."""
+    if isinstance(node, Scalar) and not node.plain and not node.text and key.name not in _EMPTY_TEXT_MATTERS:
+        return True
+    if is_null(node):
+        return not keeps_null(key.annotation, key.field.default)
+    return is_off(node, key.annotation)
 
 
 def build_config(root: Mapping, report: Report) -> Config:

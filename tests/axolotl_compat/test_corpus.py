@@ -6,18 +6,21 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from ftl_config import ConfigError, load_config, load_text
+from ftl_config.wordlist import words
 
 CONFIGS = sorted((Path(__file__).parent / "configs").glob("*.yml"))
 NOT_YET = "not-yet"
 
-FREQUENT_KEYS = """
+FREQUENT_KEYS = words(
+    """
     base_model output_dir sequence_len micro_batch_size learning_rate optimizer bf16 datasets
-    gradient_accumulation_steps lr_scheduler logging_steps num_epochs tf32 sample_packing warmup_ratio saves_per_epoch
-    val_set_size attn_implementation gradient_checkpointing weight_decay wandb_name wandb_project wandb_entity
-    wandb_watch wandb_log_model evals_per_epoch adapter lora_r lora_alpha dataset_prepared_path lora_dropout
-    special_tokens resume_from_checkpoint load_in_4bit load_in_8bit lora_model_dir lora_target_modules plugins
-    lora_target_linear model_type chat_template tokenizer_type gradient_checkpointing_kwargs fsdp_config
+    gradient_accumulation_steps lr_scheduler logging_steps num_epochs tf32 sample_packing warmup_ratio
+    saves_per_epoch val_set_size attn_implementation gradient_checkpointing weight_decay wandb_name wandb_project
+    wandb_entity wandb_watch wandb_log_model evals_per_epoch adapter lora_r lora_alpha dataset_prepared_path
+    lora_dropout special_tokens resume_from_checkpoint load_in_4bit load_in_8bit lora_model_dir lora_target_modules
+    plugins lora_target_linear model_type chat_template tokenizer_type gradient_checkpointing_kwargs fsdp_config
     eval_sample_packing strict pad_to_sequence_len trust_remote_code fp16 liger_rms_norm liger_glu_activation
     remove_unused_columns eot_tokens liger_layer_norm processor_type skip_prepare_dataset fsdp max_steps liger_rope
     lora_mlp_kernel fsdp_version lora_qkv_kernel lora_o_kernel warmup_steps save_steps rl
@@ -32,7 +35,8 @@ FREQUENT_KEYS = """
     gemma4_hybrid_attn_impl batch_size adam_epsilon resize_token_embeddings_to_32x model_quantization_config debug
     shuffle_merged_datasets tensor_parallel_size expert_parallel_size flash_attn_cross_entropy num_labels
     cosine_constant_lr_ratio cosine_min_lr_ratio save_only_model eta_min
-""".split()
+    """
+)
 """The keys that Axolotl's example files use most, most frequent first."""
 
 

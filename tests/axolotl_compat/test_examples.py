@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from ftl_config import ConfigError, Problem, load_text
 
 ROOT = os.environ.get("FTL_AXOLOTL_EXAMPLES")

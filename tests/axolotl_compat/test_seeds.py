@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from ftl_config import ConfigError, load_config
 
 SEEDS = sorted((Path(__file__).parent / "seeds").glob("*.yml"))

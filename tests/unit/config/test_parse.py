@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ftl_config.errors import ConfigError, Problem
 from ftl_config.nodes import to_value
 from ftl_config.parse import MAX_BYTES, parse_flag_value, parse_yaml

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from urllib.error import URLError
 
 import pytest
+
 from ftl_config import ConfigError, load_config
 from ftl_config.parse import MAX_BYTES
 from ftl_config.source import read_source

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+
+from ftl_config import load_text
 from ftl_config.keys import value_of
 from unit.config.configs import errors_of, load
 
@@ -43,10 +45,7 @@ from unit.config.configs import errors_of, load
     ],
 )
 def test_values_that_fit(line: str, key: str, value: object) -> None:
-    text = line if key != "added_tokens_overrides" else line
-    from ftl_config import load_text
-
-    loaded = load_text(text, partial=True, statuses=False)
+    loaded = load_text(line, partial=True, statuses=False)
     found = value_of(loaded.config, key)
     assert found == value
     assert type(found) is type(value)
