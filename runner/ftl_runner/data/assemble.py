@@ -91,6 +91,8 @@ class Written:
 
 @dataclass(frozen=True)
 class PackRule:
+    """How rows are put into bins; the arguments of ``pack``."""
+
     capacity: int
     seed: int
     max_rows: int

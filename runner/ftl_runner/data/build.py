@@ -40,6 +40,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class Chunk:
+    """Rows ``start`` to ``stop - 1`` of an entry: what one process converts at a time."""
+
     number: int
     entry: int
     start: int
@@ -69,6 +71,8 @@ class Built:
 
 @dataclass(frozen=True)
 class BuildOptions:
+    """How to build; ``scratch`` takes the token files."""
+
     scratch: Path
     processes: int
     skip_bad_rows: bool = False
@@ -115,7 +119,8 @@ def _run(entries: Sequence[Entry], chunks: Sequence[Chunk], options: BuildOption
     if len(chunks) < _MIN_CHUNKS_FOR_PROCESSES or processes < 2 or not hasattr(os, "fork"):
         yield from (_build_chunk(entries, chunk, options) for chunk in chunks)
         return
-    # Forked workers start with everything loaded (a tokenizer alone takes seconds) and touch neither torch nor its threads.
+    # Forked workers start with everything loaded (a tokenizer alone takes seconds); they use neither torch nor its
+    # threads.
     context = multiprocessing.get_context("fork")
     pool = ProcessPoolExecutor(processes, context, _start_worker, (entries, options))
     try:

@@ -17,6 +17,7 @@ from ftl_runner.data.encode import IGNORE_INDEX
 
 if TYPE_CHECKING:
     import torch
+
     from ftl_config import Config
 
 Collator: TypeAlias = Callable[[Sequence[Mapping[str, Any]]], "dict[str, torch.Tensor]"]

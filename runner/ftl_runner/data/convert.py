@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from ftl_config.schema.data import DataSection, DatasetSpec
 
+from ftl_config.schema.data import DataSection, DatasetSpec
 from ftl_runner.data.encode import IGNORE_INDEX, BatchEncoder, Encoded
 from ftl_runner.data.errors import DataError, RowError
 from ftl_runner.data.formats.registry import Format, find_format
@@ -56,6 +56,8 @@ class Rejected:
 
 @dataclass(frozen=True)
 class LengthRule:
+    """Which lengths are kept, in tokens."""
+
     sequence_len: int
     strategy: Literal["drop", "truncate", "raise"] = "drop"
     min_len: int = 2
@@ -156,7 +158,8 @@ class RowConverter:
             eot = (facts.terminator,)
         if facts.terminator is None and not data.eot_tokens:
             self.warnings.append(
-                f"chat template {template.name!r} writes no special token behind an answer: the model will not learn to stop"
+                f"chat template {template.name!r} writes no special token behind an answer: the model will not learn "
+                "to stop"
             )
         roles = spec.roles_to_train
         legacy = roles is not None and not roles and spec.train_on_eos is None and spec.train_on_eot is None

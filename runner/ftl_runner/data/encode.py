@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -139,7 +140,7 @@ class BatchEncoder:
 
 def _parts(text: str, cuts: Sequence[int]) -> list[str]:
     edges = sorted({0, len(text), *cuts})
-    return [text[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [text[a:b] for a, b in pairwise(edges)]
 
 
 def _labelled(ids: Ints, turns: Ints) -> Encoded:
@@ -164,7 +165,7 @@ def _byte_measures(row: Rendered) -> _Measures:
         return _Measures(len(text), [span.start for span in row.spans], [span.end for span in row.spans])
     marks = sorted({0, len(text), *(span.start for span in row.spans), *(span.end for span in row.spans)})
     bytes_at = {0: 0}
-    for previous, mark in zip(marks, marks[1:], strict=False):
+    for previous, mark in pairwise(marks):
         bytes_at[mark] = bytes_at[previous] + len(text[previous:mark].encode())
     starts = [bytes_at[span.start] for span in row.spans]
     return _Measures(bytes_at[len(text)], starts, [bytes_at[span.end] for span in row.spans])

@@ -33,7 +33,8 @@ def file_kind(name: str, ds_type: str | None = None) -> str | None:
         kind = {"jsonl": "json", "txt": "text", "tsv": "csv"}.get(ds_type, ds_type)
         if kind not in KINDS.values():
             known = sorted(set(KINDS.values()))
-            raise DataError(f"unknown ds_type {ds_type!r}", did_you_mean(ds_type, known) or f"known: {', '.join(known)}")
+            hint = did_you_mean(ds_type, known) or f"known: {', '.join(known)}"
+            raise DataError(f"unknown ds_type {ds_type!r}", hint)
         return kind
     return KINDS.get(Path(_uncompressed_name(name)).suffix.lower())
 
@@ -82,12 +83,9 @@ def _decompress(path: Path, name: str, scratch: Path) -> Path:
         with fsspec.open(str(path), "rb", compression=compression) as packed, target.open("wb") as plain:
             while block := packed.read(1 << 22):
                 plain.write(block)
-    except (OSError, EOFError, ValueError, RuntimeError) as error:
-        raise DataError(f"{name} does not unpack as {compression}: {error}", "the file is cut off or of another kind") from error
-    except Exception as error:
-        if type(error).__module__.split(".")[0] in ("zstandard", "zlib", "lzma", "_lzma"):
-            raise DataError(f"{name} does not unpack as {compression}: {error}") from error
-        raise
+    except Exception as error:  # each of the four libraries has its own exceptions
+        hint = "the file is cut off or of another kind"
+        raise DataError(f"{name} does not unpack as {compression}: {error}", hint) from error
     return target
 
 
@@ -128,7 +126,8 @@ def _open_csv(path: Path, name: str) -> Reader:
         convert = csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False)
         table = csv.read_csv(path, parse_options=parse, convert_options=convert)
     except pa.ArrowException as error:
-        raise DataError(f"{name} is not a CSV file: {error}", "columns by a header line, cells with commas quoted") from error
+        hint = "the first line names the columns; cells with commas are quoted"
+        raise DataError(f"{name} is not a CSV file: {error}", hint) from error
     return ArrowRows(table, name, first_line=2, unit="record")
 
 

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from ftl_config.schema.data import DatasetSpec
-
 from ftl_runner.data.errors import DataError
 from ftl_runner.data.row_readers import ArrowRows, Reader
 
 
 def find_on_hub(spec: DatasetSpec, path: str, data_files: Sequence[str], split: str) -> Iterator[HubDataset]:
     """One origin a configuration (``name`` may be a list)."""
-    names: tuple[str | None, ...] = (spec.name,) if isinstance(spec.name, str) or spec.name is None else tuple(spec.name)
+    names: tuple[str | None, ...] = (
+        (spec.name,) if isinstance(spec.name, str) or spec.name is None else tuple(spec.name)
+    )
     for name in names:
         yield HubDataset(path, name, split, spec.revision, tuple(data_files))
 
@@ -55,7 +56,8 @@ class HubDataset:
         from huggingface_hub import HfApi
 
         try:
-            return HfApi().dataset_info(self.path, revision=self.revision, timeout=20).sha
+            sha = HfApi().dataset_info(self.path, revision=self.revision, timeout=20).sha
+            return str(sha) if sha else None
         except Exception:  # offline, or no access: the loaded data tells
             return None
 

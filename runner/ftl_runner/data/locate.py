@@ -42,6 +42,8 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Located:
+    """The plain text and, for each message, where its content and its reasoning stand."""
+
     text: str
     content: list[Piece | None]
     thinking: list[Piece | None]
@@ -137,7 +139,9 @@ def _locate_trimmed(messages: Sequence[Message], render: Render, plain: str) -> 
         kept_front = _common_suffix(plain[: piece.start], value[:front])
         kept_back = _common_prefix(plain[piece.end : piece.end + back], value[len(value) - back :]) if back else 0
         if kept_front:
-            cuts[key] = _widest(messages, cuts, key, [(front - n, back) for n in range(kept_front, 0, -1)], render, plain)
+            cuts[key] = _widest(
+                messages, cuts, key, [(front - n, back) for n in range(kept_front, 0, -1)], render, plain
+            )
         if kept_back:
             front = cuts[key][0]
             tries = [(front, back - n) for n in range(kept_back, 0, -1)]

@@ -40,6 +40,8 @@ class Message:
 
 @dataclass(frozen=True)
 class Conversation:
+    """Messages that a chat template writes."""
+
     messages: tuple[Message, ...]
     tools: tuple[Any, ...] | None = None
     template_kwargs: Mapping[str, Any] | None = None
@@ -47,7 +49,7 @@ class Conversation:
 
 @dataclass(frozen=True)
 class Segment:
-    """A piece of the final text. ``unit``: trained spans of one unit are one turn (truncation masks it whole)."""
+    """A piece of the final text, trained or not."""
 
     text: str
     train: bool

@@ -8,14 +8,14 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from ftl_config.schema.data import DatasetSpec
 
+from ftl_config.schema.data import DatasetSpec
 from ftl_runner.data.assemble import PackRule, TokenStore, Written, order_rows, split_rows, write_set
 from ftl_runner.data.build import BadRow, BuildOptions, Built, Entry, Progress, build
 from ftl_runner.data.cache import DEFAULT_ROOT, REPORT_NAME, fingerprint_of, is_complete, locked, new_folder
@@ -28,6 +28,7 @@ from ftl_runner.data.sources import Source, find_source
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
     from ftl_config import Config
 
 
@@ -368,5 +369,3 @@ def _histogram(store: TokenStore, rows: Any) -> tuple[tuple[int, int], ...]:
     tops = 2 ** np.arange(4, int(np.ceil(np.log2(max(17, lengths.max())))) + 1)
     counts = np.histogram(lengths, bins=[0, *(tops + 1)])[0]
     return tuple((int(top), int(count)) for top, count in zip(tops, counts, strict=True))
-
-

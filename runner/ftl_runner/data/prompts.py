@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftl_config.schema.data import DatasetSpec
-
 from ftl_runner.data.convert import LengthRule, RowConverter, uses_template
 from ftl_runner.data.errors import DataError, RowError
 from ftl_runner.data.formats.registry import find_format
@@ -44,7 +43,7 @@ def render_prompt(config: Config, tokenizer: Any, messages: Sequence[Mapping[str
     """
     spec = (config.data.datasets or (DatasetSpec(path="-", type="chat_template"),))[0]
     converter = _converter(config, tokenizer, spec)
-    if uses_template(spec) or tokenizer.chat_template and _is_python(spec):
+    if uses_template(spec) or (tokenizer.chat_template and _is_python(spec)):
         renderer = converter.turn_renderer()
         given = [dict(message) for message in messages]
         system = config.data.default_system_message
@@ -59,7 +58,6 @@ def render_prompt(config: Config, tokenizer: Any, messages: Sequence[Mapping[str
     except RowError:  # a type whose rows are no question and answer: the text as it is
         return str(messages[-1]["content"])
     return _segments_prompt(converter, example) if isinstance(example, Segments) else str(messages[-1]["content"])
-
 
 
 def _is_python(spec: DatasetSpec) -> bool:

@@ -88,7 +88,8 @@ class RemoteFile:
             info = self.filesystem.info(self.path)
         except Exception as error:
             raise _unreachable(self.url, error) from error
-        told = {key: str(info[key]) for key in ("ETag", "etag", "size", "LastModified", "mtime", "md5") if info.get(key)}
+        names = ("ETag", "etag", "size", "LastModified", "mtime", "md5")
+        told = {name: str(info[name]) for name in names if info.get(name)}
         return hashlib.sha256(f"{self.url}{sorted(told.items())}".encode()).hexdigest()
 
     def open(self, scratch: Path) -> Reader:

@@ -12,6 +12,8 @@ LOUD_SHARE = 0.02
 
 @dataclass(frozen=True)
 class SourceReport:
+    """One dataset entry; ``rows`` as they were read."""
+
     name: str
     type: str
     rows: int
@@ -88,11 +90,13 @@ class PrepareReport:
 
     def lines(self) -> list[str]:
         """A few lines for people."""
-        dropped = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in self.rows_dropped.items() if count)
+        reasons = [f"{n:,} {reason.replace('_', ' ')}" for reason, n in self.rows_dropped.items() if n]
+        dropped = f" ({', '.join(reasons)})" if reasons else ""
         share = _share(self.trained_tokens, self.tokens)
         lines = [
-            f"rows: {self.rows_read:,} read, {sum(self.rows_dropped.values()):,} dropped{f' ({dropped})' if dropped else ''}",
-            f"training set: {self.num_sequences:,} sequences, {self.tokens:,} tokens, {self.trained_tokens:,} trained ({share})",
+            f"rows: {self.rows_read:,} read, {sum(self.rows_dropped.values()):,} dropped{dropped}",
+            f"training set: {self.num_sequences:,} sequences, {self.tokens:,} tokens, {self.trained_tokens:,} trained "
+            f"({share})",
         ]
         if self.num_bins is not None:
             efficiency = f"{100 * (self.packing_efficiency or 0):.2f} %"

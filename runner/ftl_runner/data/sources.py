@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from ftl_config.schema.data import DatasetSpec
 
+from ftl_config.schema.data import DatasetSpec
 from ftl_runner.data.errors import DataError, did_you_mean
 from ftl_runner.data.files import KINDS, LocalFile, file_kind
 from ftl_runner.data.row_readers import ArrowRows, Joined, Picked, Reader
@@ -229,4 +229,5 @@ def _slice_end(end: str | None, total: int, default: int) -> int:
 
 
 def _is_hub_id(path: str) -> bool:
-    return re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) is not None and not path.startswith(".") and file_kind(path) is None
+    looks_so = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) is not None
+    return looks_so and not path.startswith(".") and file_kind(path) is None

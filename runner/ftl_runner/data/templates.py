@@ -14,12 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from ftl_config.assets import asset_path
-
 from ftl_runner.data.errors import DataError, RowError, did_you_mean
 
 _FALLBACK_PREFIX = "tokenizer_default_fallback_"
 _GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
-_ALIASES = {"qwen_25": "qwen2_5", "qwen2": "chatml", "mistral": "mistral_v2v3", "phi_35": "phi_3", "deepseek": "deepseek_v2"}
+_ALIASES = {
+    "aya": "cohere",
+    "deepseek": "deepseek_v2",
+    "mistral": "mistral_v2v3",
+    "phi_35": "phi_3",
+    "qwen2": "chatml",
+    "qwen3_5": "qwen3",
+    "qwen_25": "qwen2_5",
+}
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,13 +28,13 @@ def token_byte_lengths(backend: Any) -> npt.NDArray[np.int64] | None:
     Args:
         backend: a ``tokenizers.Tokenizer``.
     """
-    spec = json.loads(backend.to_str())
-    kinds = _component_types(spec.get("pre_tokenizer")) | _component_types(spec.get("decoder"))
+    kinds = _component_types(_state(backend.pre_tokenizer)) | _component_types(_state(backend.decoder))
     vocab: dict[str, int] = backend.get_vocab(with_added_tokens=True)
-    if spec["model"].get("continuing_subword_prefix") or spec["model"].get("end_of_word_suffix"):
+    model = backend.model
+    if getattr(model, "continuing_subword_prefix", None) or getattr(model, "end_of_word_suffix", None):
         return None
     if "ByteLevel" in kinds:
-        measure = len  # one character of a byte-level token stands for one byte
+        measure: Callable[[str], int] = len  # one character of a byte-level token stands for one byte
     elif kinds & {"Metaspace", "ByteFallback", "Replace"}:
         measure = _metaspace_bytes
     else:
@@ -48,6 +49,10 @@ def token_byte_lengths(backend: Any) -> npt.NDArray[np.int64] | None:
 
 def _metaspace_bytes(token: str) -> int:
     return 1 if _BYTE_TOKEN.match(token) else len(token.replace("▁", " ").encode())
+
+
+def _state(component: Any) -> Any:
+    return json.loads(component.__getstate__()) if component is not None else None
 
 
 def _component_types(component: Any) -> set[str]:

@@ -143,9 +143,7 @@ class TurnRenderer:
             return 0
         return len(lead)
 
-    def _between_anchors(
-        self, located: Located, index: int, cursor: int, bound: int, message: Message
-    ) -> _Turn | None:
+    def _between_anchors(self, located: Located, index: int, cursor: int, bound: int, message: Message) -> _Turn | None:
         """A turn with reasoning, tool calls or a content that stayed unlocated: from its header to its terminator."""
         header, text = self.facts.generation_prompt, located.text
         if not header:
@@ -187,9 +185,9 @@ class TurnRenderer:
         """Find the terminator right behind the body (or, of a tagged block, as its tail)."""
         if inside:
             body = text[start:end].rstrip()
-            for token in self.policy.terminators:
-                if body.endswith(token):
-                    return _Turn(start, start + len(body) - len(token), start + len(body), token)
+            for tail in self.policy.terminators:
+                if body.endswith(tail):
+                    return _Turn(start, start + len(body) - len(tail), start + len(body), tail)
         position, token = _first_terminator(text, self.policy.terminators, end, bound)
         gap = text[end:position]
         if token is None or (gap.strip() and gap != self.facts.gap and not message.has_tool_calls):

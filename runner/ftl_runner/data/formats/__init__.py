@@ -1,1 +1,1 @@
-"""Dataset formats by the name that ``type:`` gives. A new one is a file in this folder and a line in ``registry.py``."""
+"""Dataset formats by the name that ``type:`` gives. A new one is a file here and a line in ``registry.py``."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ftl_config.schema.data import DataSection, DatasetSpec
-
 from ftl_runner.data.errors import DataError, RowError, did_you_mean
 from ftl_runner.data.formats.registry import Format
 from ftl_runner.data.messages import Segment, Segments
@@ -60,7 +59,11 @@ STYLES = {
         _SYSTEM_ALONE,
     ),
     "chat": PromptStyle(
-        "USER: {instruction}\n{input}\nASSISTANT:", "USER: {instruction}\nASSISTANT:", "{system}", _SYSTEM, _SYSTEM_ALONE
+        "USER: {instruction}\n{input}\nASSISTANT:",
+        "USER: {instruction}\nASSISTANT:",
+        "{system}",
+        _SYSTEM,
+        _SYSTEM_ALONE,
     ),
     "chatml": PromptStyle(
         f"{_USER}\n{{input}}{_REPLY}",

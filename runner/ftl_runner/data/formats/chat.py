@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ftl_config.schema.data import DataSection, DatasetSpec
-
 from ftl_runner.data.errors import RowError, did_you_mean
 from ftl_runner.data.formats.registry import Format
 from ftl_runner.data.messages import Conversation, DetailSpan, Message

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ftl_config.schema.data import DataSection, DatasetSpec
-
 from ftl_runner.data.formats.alpaca import STYLES, make_segments
 from ftl_runner.data.formats.registry import Format
 from ftl_runner.data.messages import Segments

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ftl_config.schema.data import DataSection, DatasetSpec
-
 from ftl_runner.data.errors import RowError
 from ftl_runner.data.formats.registry import Format
 from ftl_runner.data.messages import Segment, Segments

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from ftl_config.schema.data import DataSection, DatasetSpec
-
 from ftl_runner.data.errors import RowError
 from ftl_runner.data.formats.registry import Format
 from ftl_runner.data.messages import TokenRow

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ftl_config.schema.data import DataSection, DatasetSpec
-
 from ftl_runner.data.errors import DataError, RowError
 from ftl_runner.data.formats.chat import chat_template
 from ftl_runner.data.formats.completion import completion

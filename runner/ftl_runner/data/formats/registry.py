@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ftl_config.schema.data import DataSection, DatasetSpec, UserDefinedType
-
 from ftl_runner.data.errors import DataError, did_you_mean
 from ftl_runner.data.messages import Example
 from ftl_runner.data.rows import Row
@@ -78,7 +77,17 @@ REGISTRY: Mapping[str, Entry] = {
 _USER_DEFINED = "user_defined:user_defined"
 _PRETOKENIZED = "pretokenized:pretokenized"
 _PYTHON_PATH = "python_path:python_path"
-_PREFERENCE = (".argilla", ".ultra", ".intel", ".icr", ".prompt_pairs", "bradley_terry", "zephyr.", "chatml.", "llama3.")
+_PREFERENCE = (
+    ".argilla",
+    ".ultra",
+    ".intel",
+    ".icr",
+    ".prompt_pairs",
+    "bradley_terry",
+    "zephyr.",
+    "chatml.",
+    "llama3.",
+)
 
 
 def find_format(spec: DatasetSpec, data: DataSection) -> Format:
@@ -101,7 +110,9 @@ def find_format(spec: DatasetSpec, data: DataSection) -> Format:
     if name == "chat_template.default":
         return _load(REGISTRY["chat_template"].target, spec, data, "")
     if any(mark in name for mark in _PREFERENCE):
-        raise DataError(f"type: {name} is preference data", "it belongs to a preference method (rl: dpo, orpo, kto, ...)")
+        raise DataError(
+            f"type: {name} is preference data", "it belongs to a preference method (rl: dpo, orpo, kto, ...)"
+        )
     if "." in name:
         return _load(_PYTHON_PATH, spec, data, name)
     raise unknown_type(name)
@@ -110,7 +121,10 @@ def find_format(spec: DatasetSpec, data: DataSection) -> Format:
 def unknown_type(name: str) -> DataError:
     """The error for a ``type:`` that nothing answers to."""
     if name.startswith("sharegpt"):
-        hint: str | None = "sharegpt rows: type: chat_template, field_messages: conversations, message_property_mappings: {role: from, content: value}"
+        hint: str | None = (
+            "sharegpt rows: type: chat_template, field_messages: conversations, "
+            "message_property_mappings: {role: from, content: value}"
+        )
     else:
         hint = did_you_mean(name, REGISTRY) or "ftl preprocess --list-types shows them all"
     return DataError(f"unknown dataset type {name!r}", hint)

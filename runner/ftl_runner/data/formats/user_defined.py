@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ftl_config.schema.data import DataSection, DatasetSpec, UserDefinedType
-
 from ftl_runner.data.formats.alpaca import PromptStyle, make_segments
 from ftl_runner.data.formats.registry import Format
 from ftl_runner.data.messages import Segments
