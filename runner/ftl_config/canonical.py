@@ -11,12 +11,13 @@ from ftl_config.nodes import plain_value
 
 if TYPE_CHECKING:
     from ftl_config.schema.config import Config
+    from ftl_config.schema.types import Section
 
 
 def canonical_values(config: Config) -> dict[str, Any]:
     """Top-level key to plain value, of the keys that were set, in the order of the schema."""
     values: dict[str, Any] = {}
-    dumped = {name: _plain(getattr(config, name).model_dump(exclude_unset=True)) for name in type(config).model_fields}
+    dumped = {name: _dump(getattr(config, name)) for name in type(config).model_fields}
     for name, key in keys().items():
         if name == LAUNCH:
             if dumped[LAUNCH]:
@@ -48,6 +49,11 @@ def to_yaml(values: dict[str, Any]) -> str:
 
     Dumper.add_representer(str, represent_text)
     return str(yaml.dump(values, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120))
+
+
+def _dump(section: Section) -> dict[str, Any]:
+    # Asking an empty section would build its serializer, for nothing.
+    return dict(_plain(section.model_dump(exclude_unset=True))) if section.model_fields_set else {}
 
 
 def _plain(value: Any) -> Any:
