@@ -82,8 +82,7 @@ _UNSUPPORTED = {
     "scores other than the loss": """
         do_causal_lm_eval eval_causal_lm_metrics do_bench_eval bench_dataset bench_split lm_eval_tasks""",
     "this way to load data": """
-        curriculum_sampling dataset_shard_num dataset_shard_idx push_dataset_to_hub batch_flattening
-        datasets.shards datasets.shards_idx datasets.length datasets.sequence_length datasets.min_input_id
+        push_dataset_to_hub batch_flattening datasets.length datasets.sequence_length datasets.min_input_id
         datasets.max_input_id datasets.seed datasets.text_column datasets.skip datasets.input_format
         datasets.field_human datasets.field_model""",
     "choosing the batch size by trial": "auto_find_batch_size",
@@ -97,7 +96,7 @@ _ACCEPTED = {
         large_head_attention gemma4_hybrid_attn_impl use_kernels experts_implementation expert_backend use_scattermoe
         use_sonicmoe use_dsv4_kernels use_glm_dsa_kernels moe_grouped_backend moe_dequant_chunk_size moe_bnb_fast
         dsv4_fp8_lora_kernel dsv4_shared_mlp_lora_kernel flex_attn_compile_kwargs flash_attn_fuse_mlp deepcompile
-        sample_packing_mp_start_method multipack_real_batches""",
+        sample_packing_mp_start_method""",
     "memory only: the same mathematics runs without it": """
         cut_cross_entropy chunked_cross_entropy chunked_cross_entropy_num_chunks flash_attn_cross_entropy tiled_mlp
         tiled_mlp_num_shards tiled_mlp_use_original_mlp activation_offloading layer_offloading selective_checkpointing

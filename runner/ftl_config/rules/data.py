@@ -62,6 +62,11 @@ def shard_exists(config: Config) -> Iterator[Finding]:
             yield error(f"there are only {entry.shards} shards, counted from 0", (*path, "shards_idx"))
         if entry.shards is not None and entry.preprocess_shards is not None:
             yield error("cannot be combined with shards", (*path, "preprocess_shards"))
+    number, index = config.data.dataset_shard_num, config.data.dataset_shard_idx
+    if index is not None and number is None:
+        yield error("needs dataset_shard_num", "dataset_shard_idx", "dataset_shard_num")
+    elif number is not None and index is not None and index >= number:
+        yield error(f"there are only {number} shards, counted from 0", "dataset_shard_idx", "dataset_shard_num")
 
 
 def own_format_has_its_fields(config: Config) -> Iterator[Finding]:

@@ -49,6 +49,8 @@ DATA: list[Case] = [
     ("shard_exists", "test_datasets: [{path: x, shards_idx: 1}]", "test_datasets[0].shards_idx", "needs shards"),
     ("shard_exists", "test_datasets: [{path: x, shards: 2, shards_idx: 2}]", "test_datasets[0].shards_idx", "only 2 shards"),
     ("shard_exists", "test_datasets: [{path: x, shards: 2, preprocess_shards: 2}]", "test_datasets[0].preprocess_shards", "cannot be combined"),
+    ("shard_exists", "dataset_shard_idx: 1", "dataset_shard_idx", "needs dataset_shard_num"),
+    ("shard_exists", "dataset_shard_idx: 3\ndataset_shard_num: 3", "dataset_shard_idx", "only 3 shards"),
     ("own_format_has_its_fields", "test_datasets: [{path: x, type: {no_input_format: '{input}'}}]", "test_datasets[0].type.no_input_format", "cannot hold {input}"),
     ("jinja_needs_template", "chat_template: jinja", "chat_template", "needs chat_template_jinja"),
     ("jinja_needs_template", "chat_template: chatml\nchat_template_jinja: x", "chat_template_jinja", "no effect beside chat_template: chatml"),
