@@ -67,6 +67,7 @@ def train_on_ray(job: TrainJob, send: Callable[[Event], None], stop: StopSignal)
     """
     send(Event(EventType.PHASE, {"phase": "ray", "message": "joining Ray"}))
     _join_cluster()
+    stop.listen()  # again: ray.init installed a SIGTERM handler that ends the driver at once
     import ray
 
     coordinator: Any = ray.remote(num_cpus=0)(Coordinator).remote()
@@ -124,7 +125,8 @@ def _join_cluster() -> None:
     address = os.environ.get(Env.RAY_ADDRESS) or os.environ.get("RAY_ADDRESS") or "local"
     options: dict[str, Any] = {"address": address, "log_to_driver": True, "logging_level": logging.WARNING}
     if address == "local":
-        options |= {"include_dashboard": False, "object_store_memory": 200 * 2**20}
+        # The dashboard's state API is what Ray Train's cleaner asks whether its controller still lives.
+        options |= {"include_dashboard": True, "dashboard_host": "127.0.0.1", "object_store_memory": 200 * 2**20}
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -179,7 +181,8 @@ def _worker(config: dict[str, Any]) -> None:
     except Exception as error:
         import ray
 
-        logger.exception("worker failed")
+        if not isinstance(error, FtlError):
+            logger.exception("worker failed")
         with contextlib.suppress(Exception):
             ray.get(coordinator.fail.remote(explain(error, job.output_dir)))
         raise

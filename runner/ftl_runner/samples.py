@@ -22,22 +22,20 @@ def draw_samples(context: RunContext, trainer: Trainer, tokenizer: Any) -> list[
     keys = context.config.logging
     if not keys.generate_samples or _is_sharded(trainer):
         return []
-    from ftl_runner.data import first_rows
+    from ftl_runner.data import sample_prompts
 
     context.events.phase("sample", "asking the base and the tuned model")
     model = trainer.accelerator.unwrap_model(trainer.model)
     model.eval()
     sampling = _sampling_options(context.config)
     samples = []
-    for row in first_rows(context.config, keys.num_generation_samples):
-        messages = [dict(role=m["role"], content=m["content"]) for m in row]
-        prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        tuned = generate(model, tokenizer, prompt, keys.generation_max_new_tokens, **sampling)
+    for sample in sample_prompts(context.config, tokenizer, keys.num_generation_samples):
+        tuned = generate(model, tokenizer, sample.prompt, keys.generation_max_new_tokens, **sampling)
         base = None
         if hasattr(model, "disable_adapter"):
             with model.disable_adapter():
-                base = generate(model, tokenizer, prompt, keys.generation_max_new_tokens, **sampling)
-        samples.append({"prompt": messages[-1]["content"], "base": base, "tuned": tuned})
+                base = generate(model, tokenizer, sample.prompt, keys.generation_max_new_tokens, **sampling)
+        samples.append({"prompt": sample.question, "base": base, "tuned": tuned})
     return samples
 
 
@@ -57,7 +55,7 @@ def generate(model: Any, tokenizer: Any, prompt: str, max_new_tokens: int, **opt
             pad_token_id=tokenizer.pad_token_id,
             **({"do_sample": False} | options),
         )
-    text: str = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    text: str = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return text.strip()
 
 

@@ -16,6 +16,7 @@ from ftl_runner.clock import PhaseClock
 from ftl_runner.context import Outcome, RunContext, TrainJob
 from ftl_runner.distributed.ranks import Ranks, join_ranks
 from ftl_runner.events import EventStream
+from ftl_runner.logs import quiet_libraries
 from ftl_runner.methods import load_method
 from ftl_runner.stop import StopSignal
 
@@ -27,12 +28,12 @@ def train(job: TrainJob, send: Callable[[Event], None], stop: StopSignal) -> Out
         FtlError: bad configuration, data, model or store, each with its remedy.
     """
     clock = PhaseClock(_process_start())
+    quiet_libraries()
     if Path(job.workdir).is_dir():
         os.chdir(job.workdir)  # relative paths in the config mean what they meant where the run was started
     with clock.measure("imports"):
         import transformers
 
-        transformers.utils.logging.set_verbosity_warning()
         transformers.utils.logging.disable_progress_bar()
     ranks = join_ranks()
     events = EventStream(send, enabled=ranks.is_main)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftl_config.assets import asset_path
+from ftl_config.deepspeed import SHIPPED_NAMES, shipped_name
 from ftl_config.errors import FtlError
 
 if TYPE_CHECKING:
@@ -41,14 +42,12 @@ def deepspeed_config(config: Config, *, use_cpu: bool) -> dict[str, Any] | None:
 def _read(name: str) -> dict[str, Any]:
     path = Path(name)
     if not path.is_file():
-        try:
-            path = asset_path(f"templates/deepspeed/{path.name}")
-        except FileNotFoundError:
+        shipped = shipped_name(name)
+        if shipped is None:
             raise DeepSpeedConfigError(
-                f"deepspeed: {name} does not exist, and no file of that name ships with ftl",
-                "run `ftl fetch deepspeed_configs`, or use one of zero1.json, zero2.json, zero3.json, zero3_bf16.json",
-                exit_code=2,
-            ) from None
+                f"deepspeed: no such file: {name}", f"a path, or one of ours: {', '.join(SHIPPED_NAMES)}", exit_code=2
+            )
+        path = asset_path(f"templates/deepspeed/{shipped}")
     try:
         settings = json.loads(path.read_text())
     except ValueError as error:

@@ -74,7 +74,7 @@ def _make_trainer(
     schedule: Schedule,
     stop: StopOnSignal,
 ) -> Trainer:
-    from transformers import EarlyStoppingCallback, Trainer
+    from transformers import EarlyStoppingCallback, PrinterCallback, Trainer
 
     from ftl_runner.data import make_collator
 
@@ -87,7 +87,7 @@ def _make_trainer(
     ]
     if config.checkpointing.early_stopping_patience:
         callbacks.append(EarlyStoppingCallback(config.checkpointing.early_stopping_patience))
-    return Trainer(
+    trainer = Trainer(
         model=model,
         args=arguments,
         train_dataset=prepared.train,
@@ -96,6 +96,8 @@ def _make_trainer(
         processing_class=tokenizer,
         callbacks=callbacks,
     )
+    trainer.remove_callback(PrinterCallback)  # our events are the log
+    return trainer
 
 
 def _fetch_resume(context: RunContext) -> str:

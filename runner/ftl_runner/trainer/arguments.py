@@ -72,6 +72,8 @@ def make_arguments(config: Config, precision: Precision, schedule: Schedule, wor
         "use_cpu": precision.use_cpu,
         "remove_unused_columns": False,
         "disable_tqdm": True,
+        "log_level": "error",
+        "log_level_replica": "error",
         "dataloader_drop_last": False,
         "dataloader_pin_memory": not precision.use_cpu,
         "ddp_find_unused_parameters": bool(config.distributed.ddp_find_unused_parameters),

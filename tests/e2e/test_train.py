@@ -1,0 +1,80 @@
+"""`ftl train` without the launcher, under each executor: one training function, one loss trajectory."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e.ftl_cli import Ftl, losses, reached_step, read_events, wait_for, write_config
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def trajectories() -> dict[str, dict[int, float]]:
+    return {}
+
+
+def train(ftl: Ftl, settings: dict[str, Any], folder: Path, *args: str, tail: tuple[str, ...] = ()) -> dict[int, float]:
+    out = folder / "out"
+    settings = {**settings, "output_dir": str(out), "lora_dropout": 0.0, "max_steps": 12, "learning_rate": 2e-3}
+    path = write_config(folder / "config.yml", settings)
+    ftl.run("train", str(path), *args, *tail)
+    assert (out / "adapter_model.safetensors").is_file()
+    return losses(out)
+
+
+@pytest.mark.parametrize(
+    ("executor", "batch", "args", "tail"),
+    [
+        # One process with twice the micro-batches is the same global batch as two workers.
+        ("single", {"gradient_accumulation_steps": 4, "deepspeed": None}, (), ()),
+        ("torchrun", {"deepspeed": None}, ("--launcher", "torchrun"), ("--", "--nproc_per_node=2")),
+        ("torchrun-zero2", {}, ("--launcher", "torchrun"), ("--", "--nproc_per_node=2")),
+        ("ray", {"use_ray": True}, ("--launcher", "ray"), ()),
+    ],
+)
+def test_every_executor_walks_the_same_trajectory(
+    executor: str,
+    batch: dict[str, Any],
+    args: tuple[str, ...],
+    tail: tuple[str, ...],
+    ftl: Ftl,
+    tiny_config: dict[str, Any],
+    tmp_path: Path,
+    trajectories: dict[str, dict[int, float]],
+) -> None:
+    settings = {**tiny_config, **batch}
+    trajectories[executor] = train(ftl, settings, tmp_path, *args, tail=tail)
+    reference = trajectories["single"]
+    assert len(reference) == 12
+    for step, loss in reference.items():
+        assert trajectories[executor][step] == pytest.approx(loss, rel=1e-3), f"{executor}, step {step}"
+
+
+def test_packed_training_runs_and_learns(ftl: Ftl, tiny_config: dict[str, Any], tmp_path: Path) -> None:
+    settings = {**tiny_config, "sample_packing": True, "pad_to_sequence_len": True, "deepspeed": None}
+    by_step = train(ftl, settings, tmp_path)
+    assert by_step[12] < by_step[1] - 0.1
+
+
+def test_ctrl_c_saves_a_checkpoint(ftl: Ftl, tiny_config: dict[str, Any], tmp_path: Path) -> None:
+    settings = {**tiny_config, "deepspeed": None, "max_steps": 2000, "save_steps": 1000}
+    path, out = write_config(tmp_path / "config.yml", settings), Path(settings["output_dir"])
+    process = ftl.start("train", str(path))
+    wait_for(lambda: reached_step(out, 3), "step 3")
+    os.killpg(process.pid, signal.SIGINT)
+    text, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, text
+    assert "Traceback" not in text
+    stopped_at = read_events(out, "checkpoint")[-1]["step"]
+    assert (out / f"checkpoint-{stopped_at}/ftl_manifest.json").is_file()
+
+    total = stopped_at + 3
+    ftl.run("train", str(path), "--auto-resume-from-checkpoints", "--max-steps", str(total))
+    assert read_events(out, "resumed")[-1]["step"] == stopped_at
+    assert read_events(out, "step")[-1]["step"] == total
