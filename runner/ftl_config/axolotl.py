@@ -84,7 +84,7 @@ _UNSUPPORTED = {
     "this way to load data": """
         push_dataset_to_hub batch_flattening datasets.length datasets.sequence_length datasets.min_input_id
         datasets.max_input_id datasets.seed datasets.text_column datasets.skip datasets.input_format
-        datasets.field_human datasets.field_model""",
+        datasets.field_human datasets.field_model datasets.chat_template_kwargs""",
     "choosing the batch size by trial": "auto_find_batch_size",
     "this part of FSDP": "fp32_norms fp32_norm_classes",
     "checkpoints on request": "dynamic_checkpoint",
@@ -131,6 +131,7 @@ RENAMED = {
     "dpo_beta": "rl_beta",
     "eval_max_new_tokens": "generation_max_new_tokens",
     "evaluation_strategy": "eval_strategy",
+    "lr": "learning_rate",
     "liger_swiglu": "liger_glu_activation",
     "noisy_embedding_alpha": "neftune_noise_alpha",
     "pretrain_multipack_buffer_size": "streaming_multipack_buffer_size",
@@ -144,6 +145,7 @@ RENAMED = {
 _DEAD = {
     "base_model_ignore_patterns": "",
     "datasets.conversation": "conversation templates come from `chat_template` now",
+    "data_seed": "`seed` decides the order of the data too",
     "debug": "use the `--debug` flag",
     "eta_min": "write `cosine_min_lr_ratio` (a share of learning_rate) or `lr_scheduler_kwargs`",
     "eval_table_size": "write `generate_samples: true` and `num_generation_samples`",

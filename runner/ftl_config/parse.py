@@ -21,7 +21,7 @@ MAX_DEPTH = 40
 MAX_NODES = 50_000
 """Counted after aliases are expanded."""
 
-_ELLIPSIS = re.compile(r"^([ \t]+)\.\.\.[ \t]*$", re.MULTILINE)
+_ELLIPSIS = re.compile(r"^([ \t]*)\.\.\.[ \t]*$", re.MULTILINE)
 _TAG_PREFIX = "tag:yaml.org,2002:"
 _TAGS = frozenset({"str", "int", "float", "bool", "null", "map", "seq", "merge"})
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -55,7 +55,7 @@ def parse_yaml(text: str, name: str) -> tuple[Mapping, list[Problem]]:
 
 
 def _parse_without_ellipses(text: str, name: str) -> tuple[Mapping, list[Problem]]:
-    """Documentation writes an indented ``...`` for lines it leaves out; YAML has no such thing."""
+    """Documentation writes ``...`` for lines it leaves out; in YAML it ends the document, or is an error."""
     root, problems = parse_yaml(_ELLIPSIS.sub(r"\1# left out", text), name)
     line = text[: _ELLIPSIS.search(text).end()].count("\n") + 1  # type: ignore[union-attr]
     return root, [*problems, Problem("warning", "", "`...` is not YAML; the line is left out", None, name, line)]

@@ -77,6 +77,8 @@ class DatasetSpec(Section):
     """Chat template of this dataset; the config's own when left out."""
     chat_template_jinja: str | None = None
     """Chat template of this dataset as Jinja text or file."""
+    chat_template_kwargs: Options | None = None
+    """Variables for this dataset's chat template."""
     field: str | None = None
     """Column of the text (completion); `text` when left out."""
     field_messages: str | None = None

@@ -36,7 +36,7 @@ class IntegrationsSection(Section):
     """Train a diffusion language model."""
     dense_mixer: bool | None = None
     """DenseMixer routing gradients."""
-    grokfast_alpha: Fraction = 0.98
+    grokfast_alpha: NonNegative = 0.98
     """Grokfast's averaging."""
     grokfast_lamb: NonNegative = 2.0
     """Grokfast's amplification."""

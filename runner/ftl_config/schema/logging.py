@@ -1,6 +1,6 @@
 """Progress, trackers, samples."""
 
-from ftl_config.schema.types import Count, Fraction, NonNegative, NonNegativeInt, Options, Section
+from ftl_config.schema.types import Count, Fraction, Integers, NonNegative, NonNegativeInt, Options, Section
 
 
 class LoggingSection(Section):
@@ -12,7 +12,7 @@ class LoggingSection(Section):
     """Log tokens per second."""
     include_tokens_per_second: bool | None = None
     """Report tokens per second at the end."""
-    profiler_steps: Count | None = None
+    profiler_steps: Count | Integers | None = None
     """Record a memory profile of so many steps."""
     profiler_steps_start: NonNegativeInt = 0
     """First step of the profile."""

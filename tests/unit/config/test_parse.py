@@ -138,6 +138,12 @@ def test_indented_ellipsis_is_left_out_with_a_word() -> None:
     assert [(problem.severity, problem.line) for problem in problems] == [("warning", 3)]
 
 
+def test_ellipsis_of_documentation_between_keys() -> None:
+    root, problems = parse_yaml("a: 1\n\n...\n\nb: 2\n", "c.yml")
+    assert to_value(root) == {"a": 1, "b": 2}
+    assert [problem.line for problem in problems] == [3]
+
+
 def test_ellipsis_in_text_stays() -> None:
     assert values("a: |\n  x\n  ...\n") == {"a": "x\n...\n"}
 

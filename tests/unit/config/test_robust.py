@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from ftl_config import ConfigError, load_text
-from ftl_config.axolotl import table
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from ftl_config import ConfigError, load_text
+from ftl_config.axolotl import table
 
 KEYS = sorted(name for name in table() if "." not in name)
 SNIPPETS = st.sampled_from(
