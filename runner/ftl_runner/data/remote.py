@@ -55,6 +55,7 @@ def _open_filesystem(url: str) -> tuple[Any, str]:
         raise DataError(f"{url} needs {package}, which is not installed", f"pip install {package}") from error
     except ValueError as error:
         raise DataError(f"{url}: {error}", "known: s3://, gs://, az://, abfs://, https://") from error
+    filesystem.invalidate_cache()  # instances live on in fsspec, and with them what a bucket held before
     return filesystem, str(root)
 
 

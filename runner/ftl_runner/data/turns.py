@@ -171,7 +171,7 @@ class TurnRenderer:
             upto = self.template.render(fields[: index + 1], tools, extra=extra)
         except RowError:
             return None
-        if not text.startswith(prompt) or not text.startswith(upto) or len(upto) < len(prompt):
+        if not text.startswith(prompt) or not text.startswith(upto) or len(upto) <= len(prompt):
             return None
         found = [(upto.rfind(token, len(prompt)), token) for token in self.policy.terminators]
         position, token = max(found, default=(-1, ""))

@@ -88,7 +88,7 @@ def encode_row(convert: RowConverter, row: Any) -> tuple[Rendered, Any]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.template)
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(turns=CONVERSATION)
 def test_trained_text_is_answers_and_their_ends(case: Case, turns: list[tuple[str, str]], load_tokenizer: Any) -> None:
     convert = converter(case, load_tokenizer)
@@ -100,7 +100,7 @@ def test_trained_text_is_answers_and_their_ends(case: Case, turns: list[tuple[st
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.template)
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 @given(turns=CONVERSATION)
 def test_inference_prompt_is_a_prefix_that_ends_where_training_begins(
     case: Case, turns: list[tuple[str, str]], load_tokenizer: Any

@@ -1,0 +1,210 @@
+"""What is trained: eos and eot policies, roles, per-message and per-span wishes, inputs, reasoning, tools."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from data_support import chat_row, text_of, trained_text
+
+from ftl_config.schema.data import DataSection, DatasetSpec
+from ftl_runner.data.convert import LengthRule, RowConverter
+from ftl_runner.data.encode import BatchEncoder
+from ftl_runner.data.errors import DataError, RowError
+
+ROW = chat_row("Q1", "A1", "Q2", "A2", system="S")
+END = "<|im_end|>"
+
+
+def render(tokenizer: Any, row: Any, data: dict[str, Any] | None = None, **spec: Any) -> tuple[str, str]:
+    """The whole text and the trained text."""
+    entry = DatasetSpec(path="x", **{"type": "chat_template", "chat_template": "chatml", **spec})
+    convert = RowConverter(entry, DataSection(**(data or {})), tokenizer, LengthRule(4096))
+    rendered = convert.render(convert.example(row))  # type: ignore[arg-type]
+    encoded = BatchEncoder(tokenizer).encode([rendered])[0]
+    assert text_of(tokenizer, encoded.input_ids.tolist()) == rendered.text
+    return rendered.text, trained_text(tokenizer, encoded)
+
+
+@pytest.mark.parametrize(
+    ("spec", "data", "wanted"),
+    [
+        ({}, {}, f"A1{END}A2{END}"),
+        ({"train_on_eos": "none"}, {}, "A1A2"),
+        ({"train_on_eos": "last"}, {}, f"A1A2{END}"),
+        ({"train_on_eos": "all"}, {}, f"{END}{END}A1{END}{END}A2{END}"),
+        ({"roles_to_train": ["user"]}, {}, f"Q1{END}Q2{END}"),
+        ({"roles_to_train": ["user", "assistant"], "train_on_eos": "none"}, {}, "Q1A1Q2A2"),
+        ({"roles_to_train": []}, {}, f"A2{END}"),
+        ({}, {"train_on_inputs": True}, f"S{END}Q1{END}A1{END}Q2{END}A2{END}"),
+        ({"drop_system_message": True, "train_on_eos": "all"}, {}, f"{END}A1{END}{END}A2{END}"),
+    ],
+)
+def test_policies(tokenizer: Any, spec: dict[str, Any], data: dict[str, Any], wanted: str) -> None:
+    assert render(tokenizer, ROW, data, **spec)[1] == wanted
+
+
+def test_eot_and_eos_have_policies_of_their_own(load_tokenizer: Callable[..., Any]) -> None:
+    tokenizer = load_tokenizer("<|eot|>", eos="<|endoftext|>")
+    jinja = "{% for m in messages %}{{ m.role }}:{{ m.content }}<|eot|>{% endfor %}{{ eos_token }}"
+    spec = {"chat_template": "jinja", "chat_template_jinja": jinja}
+    data = {"eot_tokens": ["<|eot|>"]}
+    assert render(tokenizer, ROW, data, **spec)[1] == "A1<|eot|>A2<|eot|>"
+    assert render(tokenizer, ROW, data, **spec, train_on_eot="none")[1] == "A1A2"
+    assert render(tokenizer, ROW, data, **spec, train_on_eos="none")[1] == "A1A2"
+    assert render(tokenizer, ROW, data, **spec, train_on_eos="none", train_on_eot="turn")[1] == "A1<|eot|>A2<|eot|>"
+
+
+def test_an_eot_token_must_be_one_token(tokenizer: Any) -> None:
+    with pytest.raises(DataError, match=r"is \d+ tokens"):
+        render(tokenizer, ROW, {"eot_tokens": ["not one token"]})
+
+
+def test_a_messages_own_wish_wins(tokenizer: Any) -> None:
+    row = chat_row("Q1", "A1", "Q2", "A2")
+    for message, wish in zip(row["messages"], (True, False, None, None), strict=True):
+        message["weight"] = wish
+    assert render(tokenizer, row, message_field_training="weight")[1] == f"Q1{END}A2{END}"
+
+
+def test_training_detail_trains_characters(tokenizer: Any) -> None:
+    row = chat_row("Q", "keep this, not that")
+    row["messages"][1]["detail"] = [
+        {"begin_offset": 0, "end_offset": 8, "train": True},
+        {"begin_offset": 9, "end_offset": 18, "train": False},
+    ]
+    assert render(tokenizer, row, message_field_training_detail="detail")[1] == f"keep this{END}"
+    row["messages"][1]["detail"] = [{"begin_offset": 2, "end_offset": 8, "train": True}]
+    assert render(tokenizer, row, message_field_training_detail="detail")[1] == f" this{END}"
+
+
+def test_content_in_parts(tokenizer: Any) -> None:
+    row = chat_row("Q", "x")
+    row["messages"][1]["content"] = [
+        {"type": "text", "text": "wrong step", "train": False},
+        {"type": "text", "text": " right step"},
+    ]
+    assert render(tokenizer, row)[1] == f" right step{END}"
+
+
+def test_names_of_roles_and_fields(tokenizer: Any) -> None:
+    row = {"conversations": [{"from": "human", "value": "Q"}, {"from": "bot", "value": "A"}]}
+    spec = {
+        "field_messages": "conversations",
+        "message_property_mappings": {"role": "from", "content": "value"},
+        "roles": {"user": ["human"], "assistant": ["bot"]},
+    }
+    assert render(tokenizer, row, **spec)[1] == f"A{END}"
+    sharegpt = {"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}
+    assert render(tokenizer, sharegpt, type="llama2_chat")[1] == f"A{END}"
+
+
+def test_system_column_and_default_system_message(tokenizer: Any) -> None:
+    row = chat_row("Q", "A")
+    assert "system\nBe brief.<|im_end|>" in render(tokenizer, {**row, "system": "Be brief."})[0]
+    assert "system\nBe kind.<|im_end|>" in render(tokenizer, row, {"default_system_message": "Be kind."})[0]
+
+
+QWEN3_LIKE = """{%- set ns = namespace(last=0) -%}
+{%- for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor -%}
+{%- for m in messages -%}
+{%- if m.role == 'assistant' -%}
+{%- set content = m.content -%}{%- set thought = '' -%}
+{%- if m.reasoning_content -%}{%- set thought = m.reasoning_content -%}
+{%- elif '</think>' in content -%}
+{%- set thought = content.split('</think>')[0].rstrip('\\n').split('<think>')[-1].lstrip('\\n') -%}
+{%- set content = content.split('</think>')[-1].lstrip('\\n') -%}
+{%- endif -%}
+{{- '<|im_start|>assistant\\n' -}}
+{%- if loop.index0 > ns.last -%}{{- '<think>\\n' + thought.strip('\\n') + '\\n</think>\\n\\n' -}}{%- endif -%}
+{{- content.lstrip('\\n') -}}
+{%- for call in m.tool_calls or [] -%}
+{{- '\\n<tool_call>' + call.function.arguments | tojson + '</tool_call>' -}}
+{%- endfor -%}
+{{- '<|im_end|>\\n' -}}
+{%- else -%}
+{{- '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' -}}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"""
+REASONING = {"chat_template": "jinja", "chat_template_jinja": QWEN3_LIKE}
+
+
+def test_reasoning_is_trained_where_the_template_writes_it(tokenizer: Any) -> None:
+    row = chat_row("Q1", "A1", "Q2", "A2")
+    row["messages"][1]["reasoning_content"] = "because"
+    row["messages"][3]["reasoning_content"] = "\nfor this reason\n"
+    text, trained = render(tokenizer, row, **REASONING)
+    assert "because" not in text
+    assert trained == f"A1{END}<think>\nfor this reason\n</think>\n\nA2{END}"
+
+
+def test_reasoning_inside_the_content_of_a_template_that_takes_it_apart(tokenizer: Any) -> None:
+    row = chat_row("Q1", "<think>\nold\n</think>\n\nA1", "Q2", "<think>\nnew\n</think>\n\nA2")
+    assert render(tokenizer, row, **REASONING)[1] == f"A1{END}<think>\nnew\n</think>\n\nA2{END}"
+
+
+def test_split_thinking_moves_reasoning_to_its_field(tokenizer: Any) -> None:
+    row = chat_row("Q", "<think>\nwhy\n</think>\n\nA")
+    spec = {"chat_template": "qwen3", "split_thinking": True}
+    assert render(tokenizer, row, **spec)[1] == f"<think>\nwhy\n</think>\n\nA{END}"
+
+
+CALL = {"type": "function", "function": {"name": "add", "arguments": '{"a": 1, "b": 2}'}}
+TOOL_ROW = {
+    "tools": '[{"type": "function", "function": {"name": "add", "parameters": {"a": "int"}, "strict": null}}]',
+    "messages": [
+        {"role": "user", "content": "1 + 2?"},
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "tool", "content": "3"},
+        {"role": "assistant", "content": "It is 3."},
+    ],
+}
+
+
+def test_tool_calls_are_trained_and_their_results_are_not(tokenizer: Any) -> None:
+    text, trained = render(tokenizer, TOOL_ROW, chat_template="qwen2_5")
+    call = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>'
+    assert trained == f"{call}{END}It is 3.{END}"
+    assert '"parameters": {"a": "int"}' in text
+    assert "strict" not in text
+
+
+def test_generation_tags_decide_where_a_turn_begins_and_ends(tokenizer: Any) -> None:
+    jinja = (
+        "{% for m in messages %}{% if m.role == 'assistant' %}<|im_start|>bot\n"
+        "{% generation %}!{{ m.content }}<|im_end|>{% endgeneration %}\n"
+        "{% else %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endif %}{% endfor %}"
+    )
+    spec = {"chat_template": "jinja", "chat_template_jinja": jinja}
+    assert render(tokenizer, ROW, **spec)[1] == f"!A1{END}!A2{END}"
+    assert render(tokenizer, ROW, **spec, train_on_eos="none")[1] == "!A1!A2"
+
+
+@pytest.mark.parametrize(
+    ("trim", "answer", "wanted"),
+    [
+        ("m.content | trim", "\n\n A \n", "A"),
+        ("m.content.strip('\\n')", "\n  A  \n", "  A  "),
+        ("m.content.rstrip()", " \n A\n\n", " \n A"),
+        ("m.content.lstrip()", " \n A \n", "A \n"),
+    ],
+)
+def test_templates_that_trim(tokenizer: Any, trim: str, answer: str, wanted: str) -> None:
+    jinja = f"{{% for m in messages %}}<|im_start|>{{{{ m.role }}}}\n\n{{{{ {trim} }}}}\n<|im_end|>{{% endfor %}}"
+    spec = {"chat_template": "jinja", "chat_template_jinja": jinja}
+    assert render(tokenizer, chat_row(" q ", answer), **spec)[1] == f"{wanted}\n{END}"
+
+
+def test_a_turn_that_the_template_drops_is_an_error(tokenizer: Any) -> None:
+    jinja = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}"
+    with pytest.raises(RowError, match=r"message 2 \(assistant\) cannot be found"):
+        render(tokenizer, chat_row("Q", "A"), chat_template="jinja", chat_template_jinja=jinja)
+
+
+def test_a_template_without_an_end_of_turn_warns(tokenizer: Any) -> None:
+    jinja = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    spec = DatasetSpec(path="x", type="chat_template", chat_template="jinja", chat_template_jinja=jinja)
+    convert = RowConverter(spec, DataSection(), tokenizer, LengthRule(64))
+    assert any("will not learn to stop" in text for text in convert.warnings)
