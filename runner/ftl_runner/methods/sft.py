@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 def run(context: RunContext) -> Outcome:
     """Prepare the data, load the model, train (from the newest checkpoint where there is one), save and report."""
+    from transformers import set_seed
+
     config, ranks = context.config, context.ranks
     precision = choose_precision(config)
     tokenizer = load_tokenizer(config)
@@ -32,6 +34,7 @@ def run(context: RunContext) -> Outcome:
 
     context.events.phase("model", f"loading {config.model.base_model}")
     with context.clock.measure("model"):
+        set_seed(config.training.seed)  # an adapter's random start is the same on every rank and in every attempt
         model = add_adapter(load_base_model(config, tokenizer, precision), config)
 
     stop = StopOnSignal(context)
