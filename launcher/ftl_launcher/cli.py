@@ -101,9 +101,12 @@ def run(argv: list[str]) -> int:
         result = cli.main(args=argv, prog_name="ftl", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader went away (`ftl logs RUN | head`): no more output, and no complaint from the interpreter's exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 141
+        return _reader_gone()
+    except SystemExit as stop:
+        # click turns a broken pipe into an exit of its own, and marks stdout with a wrapper.
+        if isinstance(sys.stdout, click.utils.PacifyFlushWrapper):
+            return _reader_gone()
+        return stop.code if isinstance(stop.code, int) else 0
     except (KeyboardInterrupt, click.Abort):
         sys.stderr.write("\n")
         return 130
@@ -113,6 +116,12 @@ def run(argv: list[str]) -> int:
     except Exception as error:
         return _report(error, debug)
     return result if isinstance(result, int) else 0
+
+
+def _reader_gone() -> int:
+    """The reader went away (`ftl logs RUN | head`): no more output, and no complaint when the interpreter exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 141
 
 
 def _take_debug_flag(argv: list[str]) -> tuple[list[str], bool]:

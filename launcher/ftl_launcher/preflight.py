@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ftl_config.deepspeed import SHIPPED_NAMES, shipped_name
 from ftl_config.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def _model_folder(loaded: LoadedConfig, name: str, path: Path) -> Iterator[Probl
         return
     if not model.base_model_config and not any((path / file).exists() for file in _MODEL_FILES):
         yield _problem(loaded, "base_model", f"{name} has no config.json", "is it the folder of a saved model?")
+        return
     if not model.tokenizer_config and not any((path / file).exists() for file in _TOKENIZER_FILES):
         hint = "save the tokenizer beside the model, or name one with tokenizer_config: org/model"
         yield _problem(loaded, "base_model", f"{name} has no tokenizer (no {', '.join(_TOKENIZER_FILES[:3])})", hint)
@@ -101,19 +103,9 @@ def _deepspeed_problems(loaded: LoadedConfig, root: Path) -> Iterator[Problem]:
     value = loaded.config.distributed.deepspeed
     if not isinstance(value, str) or _resolve(root, value).is_file():
         return
-    shipped = _shipped_deepspeed()
-    if Path(value).stem not in shipped:
-        hint = f"a path, or one of ours: {', '.join(shipped)}" if shipped else "give the path of a DeepSpeed JSON file"
+    if shipped_name(value) is None:
+        hint = f"a path, or one of ours: {', '.join(SHIPPED_NAMES)}"
         yield _problem(loaded, "deepspeed", f"no such DeepSpeed configuration: {value}", hint)
-
-
-def _shipped_deepspeed() -> list[str]:
-    from ftl_config.assets import asset_path
-
-    try:
-        return sorted(path.stem for path in asset_path("templates/deepspeed").glob("*.json"))
-    except FileNotFoundError:
-        return []
 
 
 def _output_problems(loaded: LoadedConfig, root: Path) -> Iterator[Problem]:

@@ -207,10 +207,29 @@ class RunStore:
                 hint="upgrade ftl-tune, or set FTL_HOME to another folder",
             )
         if version < SCHEMA_VERSION:
-            db.execute("PRAGMA journal_mode = WAL")
-            db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+            _create_tables(db)
         db.execute("PRAGMA synchronous = FULL")
         return db
+
+
+def _create_tables(db: sqlite3.Connection) -> None:
+    """Set the file up. Switching to WAL does not wait for others as everything else does: so wait here.
+
+    Raises:
+        sqlite3.OperationalError: others kept the file locked all the time.
+    """
+    deadline = time.monotonic() + _BUSY_TIMEOUT_S
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+            return
+        except sqlite3.OperationalError:
+            if db.in_transaction:
+                db.rollback()
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def new_record(

@@ -58,8 +58,9 @@ def _lines(file: BinaryIO, follow: bool, is_over: Callable[[], bool]) -> Iterato
             break
         if time.monotonic() - looked > _LOOK_EVERY_S:
             looked = time.monotonic()
-            over = is_over()  # whatever was written before this answer is read in the next round
-            continue
+            over = is_over()
+            if over:
+                continue  # whatever was written before this answer is read in the next round
         time.sleep(_IDLE_S)
         yield None
     if rest:

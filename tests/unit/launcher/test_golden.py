@@ -108,7 +108,7 @@ def test_every_refused_combination_says_why() -> None:
                 "--launch.network-tier=best",
                 "--launch.max-hourly-cost=80",
                 "--launch.image=ghcr.io/ftl/cuda:1.2.3",
-                "--launch.setup=echo it's \"ready\"",
+                '--launch.setup=echo it\'s "ready"',
                 "--launch.recovery.strategy=failover",
                 "--launch.recovery.max-restarts-on-errors=3",
             ),

@@ -1,0 +1,148 @@
+"""What is looked at before anything starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ftl_config.errors import ConfigError, FtlError
+from ftl_launcher import cli
+from ftl_launcher.preflight import check_inputs, looks_local
+from ftl_launcher.preflight_storage import check_checkpoint_store
+from unit.launcher.plans import CONFIG, load
+
+
+def problems_of(root: Path, *flags: str, text: str = CONFIG) -> dict[str, str]:
+    """Key -> message of what `check_inputs` finds."""
+    try:
+        check_inputs(load(*flags, text=text), root, runs_here=True)
+    except ConfigError as error:
+        return {problem.key: f"{problem.message} | {problem.hint}" for problem in error.problems}
+    return {}
+
+
+def with_dataset(path: str) -> str:
+    return CONFIG.replace("org/chats", path)
+
+
+def test_hub_names_and_urls_are_not_looked_for(tmp_path: Path) -> None:
+    assert problems_of(tmp_path) == {}
+    assert problems_of(tmp_path, text=with_dataset("s3://bucket/data.jsonl")) == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "local"),
+    [("./a", True), ("/a", True), ("~/a", True), ("a.jsonl", True), ("org/a", False), ("s3://a.json", False)],
+)
+def test_looks_local(path: str, local: bool) -> None:
+    assert looks_local(path) is local
+
+
+def test_missing_dataset_names_key_and_line_and_a_close_file(tmp_path: Path) -> None:
+    (tmp_path / "chats.jsonl").write_text("{}\n")
+    with pytest.raises(ConfigError) as caught:
+        check_inputs(load(text=with_dataset("./chat.jsonl")), tmp_path, runs_here=True)
+    (problem,) = caught.value.problems
+    assert problem.key == "datasets[0].path"
+    assert (problem.file, problem.line) == ("config.yml", 6)
+    assert "did you mean" in (problem.hint or "")
+    assert "chats.jsonl" in (problem.hint or "")
+
+
+def test_empty_dataset_file(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text("")
+    assert "is empty" in problems_of(tmp_path, text=with_dataset("./d.jsonl"))["datasets[0].path"]
+
+
+def test_missing_data_files_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    text = CONFIG.replace("  - path: org/chats", "  - path: ./data\n    data_files: [a.json, '*.json']")
+    assert list(problems_of(tmp_path, text=text)) == ["datasets[0].data_files"]
+
+
+def folder(*files: str) -> Callable[[Path], None]:
+    def make(root: Path) -> None:
+        (root / "model").mkdir()
+        for file in files:
+            (root / "model" / file).write_text("{}")
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda root: None, "no such folder"),
+        (folder(), "no config.json"),
+        (folder("config.json"), "has no tokenizer"),
+        (folder("config.json", "tokenizer.json"), None),
+        (folder("model.gguf"), None),
+    ],
+)
+def test_model_folder(make: Callable[[Path], None], expected: str | None, tmp_path: Path) -> None:
+    make(tmp_path)
+    found = problems_of(tmp_path, "--base-model=./model")
+    assert (expected is None) == (found == {})
+    assert expected is None or expected in found["base_model"]
+
+
+def test_model_folder_without_tokenizer_is_fine_when_one_is_named(tmp_path: Path) -> None:
+    folder("config.json")(tmp_path)
+    assert problems_of(tmp_path, "--base-model=./model", "--tokenizer-config=org/tokenizer") == {}
+
+
+@pytest.mark.parametrize("name", ["zero2.json", "deepspeed_configs/zero3.json"])
+def test_shipped_deepspeed_settings_are_known(name: str, tmp_path: Path) -> None:
+    assert problems_of(tmp_path, f"--deepspeed={name}") == {}
+
+
+def test_unwritable_output(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "is a file" in problems_of(tmp_path, "--output-dir=./file/out")["output_dir"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_output_without_permission(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    assert "cannot be written" in problems_of(tmp_path, "--output-dir=./out")["output_dir"]
+
+
+def test_all_problems_come_at_once_and_nothing_is_recorded(
+    config_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config_file.write_text(CONFIG.replace("org/chats", "./none.jsonl"))
+    code = cli.run(["launch", str(config_file), "--base-model", "./nomodel", "--name", "x"])
+    err = capsys.readouterr().err
+    assert code == 2
+    assert "none.jsonl" in err
+    assert "nomodel" in err
+    assert cli.run(["status", "x"]) == 1
+
+
+def test_unreachable_s3(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    with pytest.raises(FtlError, match=r"no S3 server answers at http://127.0.0.1:9"):
+        check_checkpoint_store("s3://bucket/x", keys)
+
+
+def test_no_s3_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(FtlError, match="no S3 credentials"):
+        check_checkpoint_store("s3://bucket/x", {})
+
+
+def test_other_stores_are_only_noted() -> None:
+    assert "not looked at" in (check_checkpoint_store("gs://bucket/x", {}) or "")
+
+
+def test_checkpoint_folder(tmp_path: Path) -> None:
+    assert check_checkpoint_store(str(tmp_path / "a/b"), {}) is None
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FtlError, match="cannot be written"):
+        check_checkpoint_store(str(tmp_path / "file/b"), {})

@@ -1,0 +1,104 @@
+"""Secrets: names in plans, values at submission, nothing in what is written or shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ftl_config.errors import FtlError
+from ftl_launcher import cli
+from ftl_launcher.backends.registry import load_backend
+from ftl_launcher.paths import state_dir
+from ftl_launcher.plan import HostFacts
+from ftl_launcher.records import RunStore
+from ftl_launcher.render import fill_secrets
+from ftl_launcher.secret_values import Redactor, collect_secrets, read_env_file
+from ftl_launcher.submission import make_request, submit_new
+from unit.launcher.plans import plan_of
+
+VALUE = "hf_planted_9fX7wZ"
+HOST = HostFacts(workdir="/w", environment_names=frozenset({"HF_TOKEN"}))
+
+
+def test_values_come_from_the_environment_before_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("A=from-file\nB=also\n")
+    monkeypatch.setenv("A", "from-env")
+    assert collect_secrets(["A", "B"], file) == {"A": "from-env", "B": "also"}
+
+
+def test_missing_secrets_are_named_all_at_once() -> None:
+    with pytest.raises(FtlError, match="no value for secrets NOPE_1, NOPE_2"):
+        collect_secrets(["NOPE_1", "NOPE_2"])
+
+
+def test_env_file_syntax(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("# comment\n\nexport A=1\nB = 'two words'\nC=\"q#q\"\nD=x # note\nE=\n")
+    assert read_env_file(file) == {"A": "1", "B": "two words", "C": "q#q", "D": "x", "E": ""}
+
+
+def test_a_bad_line_is_named_and_not_quoted(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text(f"A=1\n{VALUE}\n")
+    with pytest.raises(FtlError, match="line 2") as caught:
+        read_env_file(file)
+    assert VALUE not in caught.value.message
+
+
+def test_missing_env_file(tmp_path: Path) -> None:
+    with pytest.raises(FtlError, match="No such file"):
+        read_env_file(tmp_path / "none")
+
+
+@pytest.mark.parametrize("flags", [("--launch.ray-address=http://head:8265",), ("--launch.cloud=aws",), ()])
+def test_rendered_requests_hold_names_only(flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", VALUE)
+    plan = plan_of(*flags, "--checkpoint=s3://b", host=HOST)
+    _, request = make_request(plan)
+    assert plan.secret_names == ("HF_TOKEN",)
+    assert VALUE not in request.text + plan.to_json()
+
+
+def test_values_are_put_in_where_the_names_stand() -> None:
+    plan = plan_of("--launch.ray-address=http://head:8265", host=HOST)
+    request = load_backend("ray").request(plan)
+    filled = fill_secrets(request.payload, {"HF_TOKEN": VALUE})
+    assert filled["runtime_env"]["env_vars"]["HF_TOKEN"] == VALUE
+    assert VALUE not in str(request.payload)
+
+
+class Accepting:
+    """A backend that takes everything."""
+
+    name = "local"
+
+    def submit(self, request: object, secrets: dict[str, str]) -> None:
+        assert secrets == {"HF_TOKEN": VALUE}
+
+
+def test_nothing_that_is_written_holds_a_value(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", VALUE)
+    _, request = make_request(plan_of(host=HOST))
+    submit_new(store, Accepting(), request, {"HF_TOKEN": VALUE})  # type: ignore[arg-type]
+    written = [path for path in state_dir().rglob("*") if path.is_file()]
+    assert len(written) >= 4
+    assert [path for path in written if VALUE.encode() in path.read_bytes()] == []
+
+
+def test_redactor_cuts_out_values_but_not_words() -> None:
+    redact = Redactor([VALUE, "true", "", VALUE + "-longer"])
+    assert redact(f"token={VALUE}-longer, {VALUE}; it is true") == "token=***, ***; it is true"
+
+
+def test_launch_with_a_missing_secret_submits_nothing(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["launch", str(config_file), "--secret", "NOT_SET_ANYWHERE"]) == 1
+    assert "NOT_SET_ANYWHERE" in capsys.readouterr().err
+    assert not state_dir().joinpath("runs").exists()
+
+
+@pytest.mark.parametrize("pair", ["NOVALUE", "1A=x", "FTL_RUN_ID=x"])
+def test_bad_env_flags(pair: str, config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["render", str(config_file), "--env", pair]) == 2
+    assert "--env" in capsys.readouterr().err
