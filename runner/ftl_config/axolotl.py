@@ -88,6 +88,7 @@ _UNSUPPORTED = {
     "choosing the batch size by trial": "auto_find_batch_size",
     "this part of FSDP": "fp32_norms fp32_norm_classes",
     "checkpoints on request": "dynamic_checkpoint",
+    "more settings of a Comet experiment": "comet_experiment_config",
 }
 
 _ACCEPTED = {
@@ -96,7 +97,7 @@ _ACCEPTED = {
         large_head_attention gemma4_hybrid_attn_impl use_kernels experts_implementation expert_backend use_scattermoe
         use_sonicmoe use_dsv4_kernels use_glm_dsa_kernels moe_grouped_backend moe_dequant_chunk_size moe_bnb_fast
         dsv4_fp8_lora_kernel dsv4_shared_mlp_lora_kernel flex_attn_compile_kwargs flash_attn_fuse_mlp deepcompile
-        sample_packing_mp_start_method""",
+        liger_rms_norm_gated sample_packing_mp_start_method""",
     "memory only: the same mathematics runs without it": """
         cut_cross_entropy chunked_cross_entropy chunked_cross_entropy_num_chunks flash_attn_cross_entropy tiled_mlp
         tiled_mlp_num_shards tiled_mlp_use_original_mlp activation_offloading layer_offloading selective_checkpointing
@@ -108,6 +109,7 @@ _ACCEPTED = {
         swanlab_project swanlab_experiment_name swanlab_description swanlab_mode swanlab_workspace swanlab_log_model
         swanlab_web_host swanlab_api_host swanlab_lark_webhook_url swanlab_log_completions
         swanlab_completion_log_interval swanlab_completion_max_buffer""",
+    "packing looks at all rows at once": "sample_packing_group_size",
     "not a matter of training": """
         lora_on_cpu merge_lora merge_method gradio_title gradio_share gradio_server_name gradio_server_port
         gradio_max_new_tokens gradio_temperature lm_eval_batch_size lm_eval_post_train lm_eval_model""",
@@ -117,9 +119,13 @@ _ACCEPTED = {
         sample_packing_eff_est total_num_tokens total_supervised_tokens low_cpu_mem_usage save_safetensors
         hf_use_auth_token tokenizer_save_jinja_files remove_unused_columns expert_parallel_backend
         expert_parallel_num_nvl_bytes expert_parallel_num_rdma_bytes expert_parallel_fallback_on_unsupported
-        dp_shard_size datasets.trust_remote_code""",
+        dp_shard_size datasets.trust_remote_code tokenizer_use_fast""",
 }
 """By note. No note where even a word would be noise."""
+
+SPEED, MEMORY = (next(note for note in _ACCEPTED if note.startswith(word)) for word in ("speed", "memory"))
+TOLD_TOGETHER = frozenset({SPEED, MEMORY, "not a matter of training"})
+"""Notes of keys whose results are the same with and without: one warning names all of them."""
 
 RENAMED = {
     "revision_of_model": "model_revision",
@@ -250,8 +256,8 @@ def asks_for_nothing(name: str, value: Any, default: Any = None) -> bool:
 
 PLUGINS = {
     "axolotl.integrations.liger.LigerPlugin": Status("implemented"),
-    "axolotl.integrations.cut_cross_entropy.CutCrossEntropyPlugin": Status("accepted", "memory only"),
-    "axolotl.integrations.kernels.KernelsPlugin": Status("accepted", "speed only"),
-    "axolotl.integrations.swanlab.SwanLabPlugin": Status("accepted", "measuring only"),
+    "axolotl.integrations.cut_cross_entropy.CutCrossEntropyPlugin": Status("accepted", MEMORY),
+    "axolotl.integrations.kernels.KernelsPlugin": Status("accepted", SPEED),
+    "axolotl.integrations.swanlab.SwanLabPlugin": Status("accepted", "measuring only: nothing is recorded for it"),
 }
 """Axolotl's plugins by path; all others are not supported."""

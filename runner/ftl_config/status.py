@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ftl_config.axolotl import LEGACY_FSDP, PLUGINS, asks_for_nothing, table
+from ftl_config.axolotl import LEGACY_FSDP, PLUGINS, TOLD_TOGETHER, asks_for_nothing, table
 from ftl_config.keys import keys
-from ftl_config.nodes import Items, Mapping, Path, path_text, to_value
+from ftl_config.nodes import Items, Mapping, Path, origin_at, path_text, to_value
 from ftl_config.report import Report
 from ftl_config.schema.types import Section
 from ftl_config.shape import alternatives, item_annotation, model_in, value_annotation
@@ -30,7 +30,11 @@ def check_keys(root: Mapping, report: Report, *, allow_unknown: bool, statuses: 
             checker.below_unsupported = table()[key.name].name == "unsupported"
             checker.check_below(root, (), name, key.annotation)
     if statuses:
-        _check_plugins(root, report)
+        _check_plugins(root, report, checker.told_together)
+    if checker.told_together:
+        place = origin_at(root, next(iter(checker.told_together)))
+        names = ", ".join(checker.told_together.values())
+        report.warn((), f"these keys have no effect on results here: {names}", origin=place)
 
 
 class _Checker:
@@ -38,6 +42,8 @@ class _Checker:
         self.report, self.allow_unknown, self.statuses = report, allow_unknown, statuses
         self.below_unsupported = False
         """Inside a value that is refused as a whole: its parts need no word of their own."""
+        self.told_together: dict[Path, str] = {}
+        """Keys that are accepted and change no result, and what to call them."""
 
     def check(self, parent: Mapping, path: Path, name: str | int, dotted: str, default: Any, *, known: bool) -> None:
         """One key. Afterwards it is in the tree only if the schema has a field for it."""
@@ -55,7 +61,10 @@ class _Checker:
                 if not (path and self.below_unsupported):
                     self.report.error(here, f"not yet supported: {status.text}")
             elif status.name == "accepted" and status.text and not asks_for_nothing(dotted, value, default):
-                self.report.warn(here, f"has no effect here ({status.text})")
+                if status.text in TOLD_TOGETHER:
+                    self.told_together[here] = path_text(here)
+                else:
+                    self.report.warn(here, f"has no effect here ({status.text})")
         if not known:
             _drop(parent, name)
 
@@ -111,13 +120,15 @@ def _hint(name: str, path: Path, fields: list[str]) -> str | None:
     return f"known here: {', '.join(fields)}" if len(fields) <= 8 else None
 
 
-def _check_plugins(root: Mapping, report: Report) -> None:
+def _check_plugins(root: Mapping, report: Report, told_together: dict[Path, str]) -> None:
     node = root.nodes.get("plugins")
     for index, item in enumerate(node.nodes if isinstance(node, Items) else []):
         name = to_value(item)
         status = PLUGINS.get(str(name))
         if status is None:
             report.error(("plugins", index), f"not yet supported: the plugin {name}", did_you_mean(str(name), PLUGINS))
+        elif status.text in TOLD_TOGETHER:
+            told_together["plugins", index] = str(name).rsplit(".", 1)[-1]
         elif status.name == "accepted":
             report.warn(("plugins", index), f"has no effect here ({status.text}): {str(name).rsplit('.', 1)[-1]}")
 

@@ -26,7 +26,7 @@ def run_training(loaded: LoadedConfig, *, debug: bool = False) -> int:
     send = StreamSender(machine_readable=os.environ.get(Env.EVENTS) == "stdout")
     is_main = os.environ.get("RANK", "0") == "0"
     for warning in loaded.warnings if is_main else ():
-        send(Event(EventType.WARNING, {"message": f"{warning.key}: {warning.message}"}))
+        send(Event(EventType.WARNING, {"message": f"{warning.key}: {warning.message}".removeprefix(": ")}))
     stop = StopSignal()
     stop.listen()
     try:

@@ -41,13 +41,6 @@ def needs_learning_rate(config: Config) -> Iterator[Finding]:
         yield error("is missing", "learning_rate", hint="2e-4 is usual for LoRA, 1e-5 for a full fine-tune")
 
 
-def needs_batch_size(config: Config) -> Iterator[Finding]:
-    """The batch is said on purpose."""
-    names = ("micro_batch_size", "gradient_accumulation_steps", "batch_size")
-    if sum(is_set(config, name) for name in names) < 2:
-        yield error(f"at least two of {', '.join(names)} have to be set", *names)
-
-
 def quantized_base_needs_adapter(config: Config) -> Iterator[Finding]:
     """A quantized base cannot be trained itself."""
     if config.adapter.adapter is not None:
@@ -63,6 +56,5 @@ RULES: list[Rule] = [
     needs_datasets,
     needs_dataset_path,
     needs_learning_rate,
-    needs_batch_size,
     quantized_base_needs_adapter,
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ftl_config.keys import is_set
 from ftl_config.rules.registry import Finding, Rule, error, warning
 from ftl_config.schema.config import Config
 from ftl_config.wordlist import words
@@ -84,6 +83,12 @@ def compile_options_need_compile(config: Config) -> Iterator[Finding]:
         if flag not in _INDUCTOR_FLAGS:
             hint = f"known are {', '.join(sorted(_INDUCTOR_FLAGS))}"
             yield error(f"unknown flag {flag!r}", ("torch_compile_options", flag), hint=hint)
+
+
+def slow_tokenizers_are_gone(config: Config) -> Iterator[Finding]:
+    """transformers 5 has one implementation of each tokenizer."""
+    if not config.model.tokenizer_use_fast:
+        yield warning("has no effect: transformers 5 has the Rust tokenizers only", "tokenizer_use_fast")
 
 
 def one_memory_limit(config: Config) -> Iterator[Finding]:
@@ -224,13 +229,6 @@ def context_parallelism_needs_flash(config: Config) -> Iterator[Finding]:
         yield error("has to be 1 with context_parallel_size and sample_packing", "micro_batch_size")
 
 
-def ray_keys_need_ray(config: Config) -> Iterator[Finding]:
-    """Workers are counted by Ray; `ftl launch` always uses it."""
-    launched = config.launch.model_fields_set
-    if is_set(config, "ray_num_workers") and not config.distributed.use_ray and not launched:
-        yield warning("counts only when Ray starts the workers: use_ray: true, or ftl launch", "ray_num_workers")
-
-
 RULES: list[Rule] = [
     one_number_format,
     fp8_gather_needs_fsdp2,
@@ -238,6 +236,7 @@ RULES: list[Rule] = [
     frozen_parameters_need_plain_checkpointing,
     model_takes_checkpointing,
     compile_options_need_compile,
+    slow_tokenizers_are_gone,
     one_memory_limit,
     one_cross_entropy,
     liger_conflicts,
@@ -252,5 +251,4 @@ RULES: list[Rule] = [
     deepcompile_needs_deepspeed,
     zero3_with_quantized_base,
     context_parallelism_needs_flash,
-    ray_keys_need_ray,
 ]

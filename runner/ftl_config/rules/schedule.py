@@ -44,6 +44,20 @@ def cosine_keys_need_cosine(config: Config) -> Iterator[Finding]:
             yield warning(f"has no effect with lr_scheduler: {config.training.lr_scheduler}", key, "lr_scheduler")
 
 
+def watchdog_needs_threshold(config: Config) -> Iterator[Finding]:
+    """Patience with nothing to be patient about."""
+    if config.training.loss_watchdog_patience and config.training.loss_watchdog_threshold is None:
+        yield warning("has no effect without loss_watchdog_threshold", "loss_watchdog_patience")
+
+
+def uploading_needs_repository(config: Config) -> Iterator[Finding]:
+    """The other hub keys say how, not where."""
+    if config.checkpointing.hub_model_id is None:
+        for key in ("hub_strategy", "hub_revision"):
+            if getattr(config.checkpointing, key) is not None:
+                yield warning("has no effect without hub_model_id", key)
+
+
 def one_way_to_save(config: Config) -> Iterator[Finding]:
     """Every so many steps, or so many times an epoch, or neither."""
     checkpointing = config.checkpointing
@@ -141,6 +155,8 @@ RULES: list[Rule] = [
     one_way_to_accumulate,
     one_warm_up,
     cosine_keys_need_cosine,
+    watchdog_needs_threshold,
+    uploading_needs_repository,
     one_way_to_save,
     best_needs_metric,
     one_way_to_evaluate,

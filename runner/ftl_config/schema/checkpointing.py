@@ -70,8 +70,8 @@ class CheckpointingSection(Section):
     bench_split: str | None = None
     """Its split."""
     hub_model_id: str | None = None
-    """Hub repository to upload to."""
+    """Hub repository to upload to, as a private one where it does not exist yet. Needs HF_TOKEN."""
     hub_strategy: str | None = None
-    """When to upload: end, every_save, checkpoint, all_checkpoints."""
+    """When to upload: end, every_save (the default), checkpoint, all_checkpoints."""
     hub_revision: str | None = None
     """Branch to upload to."""

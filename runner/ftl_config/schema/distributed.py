@@ -82,7 +82,7 @@ class DistributedSection(Section):
     ddp: bool | None = None
     """Axolotl's internal mark; several processes always mean DDP unless DeepSpeed or FSDP is set."""
     ddp_timeout: Count | None = None
-    """Seconds that a collective may take."""
+    """Seconds that a collective may take; 1800 when left out."""
     ddp_bucket_cap_mb: Count | None = None
     """Size of DDP's gradient buckets in MiB."""
     ddp_broadcast_buffers: bool | None = None
@@ -94,7 +94,7 @@ class DistributedSection(Section):
     ray_num_workers: Count = 1
     """Number of training workers."""
     ray_run_name: str | None = None
-    """Name of the Ray Train run."""
+    """Name of the Ray Train run; the name of the run when left out."""
     resources_per_worker: dict[str, NonNegative] | None = None
     """What one worker needs, as Ray counts it; {GPU: 1} where there are GPUs."""
     world_size: Count | None = None

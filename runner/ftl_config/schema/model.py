@@ -42,7 +42,7 @@ class ModelSection(Section):
     tokenizer_type: str | None = None
     """transformers class of the tokenizer; AutoTokenizer by default."""
     tokenizer_use_fast: bool = True
-    """Use the Rust tokenizer."""
+    """Use the Rust tokenizer; transformers 5 has no other."""
     tokenizer_legacy: bool | None = None
     """`legacy` argument of Llama-family tokenizers."""
     tokenizer_use_mistral_common: bool = False

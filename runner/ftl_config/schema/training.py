@@ -141,7 +141,7 @@ class TrainingSection(Section):
     trainer_cls: str | None = None
     """Python path of a trainer class."""
     plugins: Texts | None = None
-    """Axolotl plugins by Python path. liger is built in here."""
+    """Axolotl plugins by Python path. Liger is built in: its keys work with and without the plugin."""
     gradient_checkpointing: bool | Literal["offload", "offload_disk"] = False
     """Compute activations again in the backward pass, to save memory."""
     gradient_checkpointing_kwargs: Options | None = None
@@ -153,7 +153,7 @@ class TrainingSection(Section):
     layer_offloading: bool = False
     """Keep layers in CPU memory and fetch each when it is needed."""
     torch_compile: bool | Literal["auto"] | None = None
-    """Compile the model with torch.compile."""
+    """Compile the model with torch.compile; auto: on a GPU."""
     torch_compile_backend: str | None = None
     """Backend of torch.compile."""
     torch_compile_mode: Literal["default", "reduce-overhead", "max-autotune"] | None = None
@@ -167,4 +167,4 @@ class TrainingSection(Section):
     loss_watchdog_threshold: Positive | None = None
     """Loss above which training is taken to have failed."""
     loss_watchdog_patience: Count | None = None
-    """Steps above the threshold before training stops; 3 when left out."""
+    """Logged steps in a row above the threshold (or not a number) that end the run; 3 when left out."""

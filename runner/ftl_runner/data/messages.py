@@ -1,7 +1,7 @@
 """What a row becomes: a conversation, template-free segments of text, or tokens that are ready already.
 
-Formats (``formats/``) produce these values, ``render.py`` turns them into text with trained spans. Nothing
-downstream knows the shape of the user's rows.
+Formats (``formats/``) produce these values, ``turns.py`` (conversations) and ``convert.py``
+(segments) turn them into text with trained spans. Nothing downstream knows the shape of the user's rows.
 """
 
 from __future__ import annotations

@@ -185,14 +185,25 @@ def test_dead_keys_warn(name: str) -> None:
 
 def test_plugins_that_matter_not_are_named() -> None:
     text = "plugins:\n" + "".join(f"  - {name}\n" for name in PLUGINS)
-    assert all(problem.severity == "warning" for problem in problems_of(text))
-    assert [problem.key for problem in problems_of(text)] == ["plugins[1]", "plugins[2]", "plugins[3]"]
+    problems = problems_of(text)
+    assert all(problem.severity == "warning" for problem in problems)
+    assert [problem.key for problem in problems] == ["", "plugins[3]"]
+    assert problems[0].message.endswith("here: CutCrossEntropyPlugin, KernelsPlugin")
 
 
 def test_accepted_keys_say_that_they_do_nothing() -> None:
-    (problem,) = problems_of("lora_mlp_kernel: true\n")
+    (problem,) = problems_of("learning_rate: 1\nlora_mlp_kernel: true\ndevice_map: auto\nlora_on_cpu: true\n")
     assert problem.severity == "warning"
-    assert "speed only" in problem.message
+    assert problem.message == "these keys have no effect on results here: lora_mlp_kernel, device_map, lora_on_cpu"
+    assert (problem.key, problem.line) == ("", 2)
+
+
+def test_accepted_keys_with_a_note_worth_reading_have_a_line_of_their_own() -> None:
+    (problem,) = problems_of("use_trackio: true\n")
+    assert (problem.key, problem.message) == (
+        "use_trackio",
+        "has no effect here (measuring only: nothing is recorded for it)",
+    )
 
 
 def test_sections_are_those_of_the_contract() -> None:

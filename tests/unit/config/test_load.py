@@ -150,8 +150,8 @@ def test_empty_partial_config_is_all_defaults() -> None:
         ("evaluation_strategy: no", "eval_strategy: \"no\"", ["evaluation_strategy"]),
         ("liger_swiglu: true", "liger_glu_activation: true", ["liger_swiglu"]),
         ("rope_scaling: {type: linear}", "model_config:\n  rope_scaling:\n    type: linear", ["rope_scaling"]),
-        ("gc_steps: 5", "gc_collect_steps: 5\ntorch_empty_cache_steps: 5", ["gc_steps", "gc_collect_steps"]),
-        ("gc_steps: -1", "gc_collect_steps: -1", ["gc_steps", "gc_collect_steps"]),
+        ("gc_steps: 5", "gc_collect_steps: 5\ntorch_empty_cache_steps: 5", ["gc_steps", ""]),
+        ("gc_steps: -1", "gc_collect_steps: -1", ["gc_steps", ""]),
         (
             "fsdp_final_state_dict_type: FULL_STATE_DICT\nfsdp_version: 2",
             "fsdp_version: 2\nfsdp_config:\n  final_state_dict_type: FULL_STATE_DICT",

@@ -74,6 +74,8 @@ SCHEDULE: list[Case] = [
     ("one_way_to_accumulate", "batch_size: 8", "batch_size", "cannot be combined with gradient_accumulation_steps"),
     ("one_warm_up", "warmup_steps: 5\nwarmup_ratio: 0.1", "warmup_steps", "cannot be combined with warmup_ratio"),
     ("cosine_keys_need_cosine", "lr_scheduler: linear\ncosine_min_lr_ratio: 0.1", "cosine_min_lr_ratio", "has no effect with lr_scheduler: linear"),
+    ("watchdog_needs_threshold", "loss_watchdog_patience: 3", "loss_watchdog_patience", "without loss_watchdog_threshold"),
+    ("uploading_needs_repository", "hub_strategy: end", "hub_strategy", "without hub_model_id"),
     ("one_way_to_save", "save_steps: 5\nsaves_per_epoch: 1", "save_steps", "cannot be combined with saves_per_epoch"),
     ("one_way_to_save", "save_steps: 5\nsave_strategy: epoch", "save_steps", "cannot be combined with save_strategy: epoch"),
     ("one_way_to_save", "save_strategy: steps", "save_strategy", "needs save_steps"),
@@ -105,6 +107,7 @@ COMPUTE: list[Case] = [
     ("model_takes_checkpointing", "base_model: mosaicml/mpt-7b\ngradient_checkpointing: true", "gradient_checkpointing", "not possible with MPT"),
     ("compile_options_need_compile", "torch_compile_options: {shape_padding: true}", "torch_compile_options", "needs torch_compile"),
     ("compile_options_need_compile", "torch_compile: true\ntorch_compile_options: {shape_pading: true}", "torch_compile_options.shape_pading", "unknown flag"),
+    ("slow_tokenizers_are_gone", "tokenizer_use_fast: false", "tokenizer_use_fast", "the Rust tokenizers only"),
     ("one_memory_limit", "max_memory: {0: 20GiB}\ngpu_memory_limit: 20", "max_memory", "cannot be combined with gpu_memory_limit"),
     ("one_cross_entropy", "liger_cross_entropy: true\nliger_fused_linear_cross_entropy: true", "liger_fused_linear_cross_entropy", "cannot be combined with liger_cross_entropy"),
     ("liger_conflicts", "liger_use_token_scaling: true", "liger_use_token_scaling", "needs liger_fused_linear_cross_entropy"),
@@ -131,7 +134,6 @@ COMPUTE: list[Case] = [
     ("zero3_with_quantized_base", "adapter: qlora\nload_in_4bit: true\ndeepspeed: zero3.json\ngradient_checkpointing: true\ngradient_checkpointing_kwargs: {use_reentrant: false}", "gradient_checkpointing_kwargs.use_reentrant", "may fail with qlora"),
     ("context_parallelism_needs_flash", "context_parallel_size: 2", "context_parallel_size", "needs attn_implementation"),
     ("context_parallelism_needs_flash", "context_parallel_size: 2\nattn_implementation: flash_attention_2\nsample_packing: true\nmicro_batch_size: 2", "micro_batch_size", "has to be 1"),
-    ("ray_keys_need_ray", "ray_num_workers: 2", "ray_num_workers", "counts only when Ray starts the workers"),
 ]  # fmt: skip
 
 PREFERENCE: list[Case] = [
@@ -187,7 +189,6 @@ INCOMPLETE: list[Case] = [
     ("needs_dataset_path", "datasets: [{type: alpaca}]", "datasets[0]", "has no path"),
     ("needs_dataset_path", "datasets: [{path: ..., type: alpaca}]", "datasets[0].path", "fill in"),
     ("needs_learning_rate", "learning_rate:", "learning_rate", "is missing"),
-    ("needs_batch_size", "micro_batch_size:", "gradient_accumulation_steps", "at least two of"),
     ("quantized_base_needs_adapter", "load_in_8bit: true", "load_in_8bit", "needs an adapter"),
 ]
 
@@ -261,7 +262,9 @@ FINE = [
     "chat_template_jinja: '{{ messages }}'",
     "optimizer: galore_adamw\noptim_target_modules: [attn]",
     "lr_scheduler: cosine_with_min_lr\nlr_scheduler_kwargs: {min_lr: 1e-6}",
-    "use_ray: true\nray_num_workers: 2",
+    "ray_num_workers: 2",
+    "gradient_accumulation_steps:\nmicro_batch_size: 2",
+    "micro_batch_size:\ngradient_accumulation_steps:",
     "gradient_accumulation_steps:\nmicro_batch_size: 2\nbatch_size: 8",
     "launch: {env: {TOKENIZERS_PARALLELISM: 'false', NCCL_DEBUG: INFO}, secrets: [HF_TOKEN]}",
     "launch: {spot: true, checkpoint_bucket: 's3://x', accelerators: 'H100:8', cpus: 8+, memory: 64}",
