@@ -122,7 +122,7 @@ def _output_problems(loaded: LoadedConfig, root: Path) -> Iterator[Problem]:
 
 
 def _problem(loaded: LoadedConfig, key: str, message: str, hint: str | None) -> Problem:
-    origin = loaded.origins.get(key.split("[")[0].split(".")[0])
+    origin = loaded.entry_origins.get(key) or loaded.origins.get(key.split("[")[0].split(".")[0])
     if origin is None or origin.kind == "default":
         return Problem("error", key, message, hint)
     return Problem("error", key, message, hint, origin.source, origin.line, origin.column)

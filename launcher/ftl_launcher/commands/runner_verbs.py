@@ -24,14 +24,31 @@ def _become_runner(
         arguments = [file.name]
     else:
         arguments = [source, *(["--allow-unknown"] if allow_unknown else []), *overrides]
+    _exec_runner(verb, *arguments, *options)
+
+
+def _exec_runner(*arguments: str) -> None:
     python = runner_python()
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(python, [python, "-m", "ftl_runner", verb, *arguments, *options])  # noqa: S606 - our own interpreter
+    os.execv(python, [python, "-m", "ftl_runner", *arguments])  # noqa: S606 - our own interpreter
+
+
+def _list_types(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        _exec_runner("preprocess", "--list-types")
 
 
 @click.command(cls=ConfigCommand)
 @config_arguments
+@click.option(
+    "--list-types",
+    is_flag=True,
+    is_eager=True,  # like --help: CONFIG is not asked for
+    expose_value=False,
+    callback=_list_types,
+    help="Show every dataset type with a row it reads; needs no CONFIG.",
+)
 @click.option("--debug", is_flag=True, help="Show examples with their tokens coloured by label.")
 @click.option(
     "--debug-num-examples", type=click.IntRange(min=1), default=1, show_default=True, help="How many of them."

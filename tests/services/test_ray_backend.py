@@ -1,0 +1,149 @@
+"""The ray backend against a real Ray cluster that somebody else keeps: here a `ray start` on ports of this test's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from ftl_config.errors import FtlError
+from ftl_launcher.backends import ray_http
+from ftl_launcher.backends.local_head import free_ports
+from ftl_launcher.backends.ray_http import Endpoint
+
+pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(300)]
+
+STANDIN = Path(__file__).resolve().parent / "standin"
+TOKEN = "0123456789abcdef" * 4
+SECRET = "planted-secret-value-7Qx"
+CONFIG = """\
+base_model: org/model
+datasets:
+  - path: org/chats
+    type: chat_template
+micro_batch_size: 1
+gradient_accumulation_steps: 1
+num_epochs: 1
+learning_rate: 1e-4
+optimizer: adamw_torch
+"""
+PORTS = (
+    "port",
+    "dashboard-port",
+    "dashboard-agent-listen-port",
+    "dashboard-agent-grpc-port",
+    "runtime-env-agent-port",
+    "ray-client-server-port",
+    "metrics-export-port",
+)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """The address of a cluster with token authentication whose Python has the stand-in runner."""
+    with tempfile.TemporaryDirectory(prefix="rt-", dir="/tmp") as folder:
+        token = Path(folder) / "token"
+        token.write_text(TOKEN)
+        ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
+        command += ["--node-ip-address=127.0.0.1", "--num-cpus=2", "--object-store-memory=100000000"]
+        command += [f"--temp-dir={folder}/ray", *(f"--{name}={port}" for name, port in ports.items())]
+        env = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(STANDIN),
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token),
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        }
+        process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0)
+        address = f"http://127.0.0.1:{ports['dashboard-port']}"
+        _wait_until_up(address)
+        yield address
+        with suppress(ProcessLookupError):
+            process.terminate()
+            process.wait(30)
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _wait_until_up(address: str) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        with suppress(FtlError):
+            ray_http.check_reachable(Endpoint(address, TOKEN))
+            return
+    raise TimeoutError(address)
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    monkeypatch.setenv("HF_TOKEN", SECRET)
+    # The address of a run is never taken from here, once it is given.
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:9")
+    (tmp_path / "config.yml").write_text(CONFIG + f"checkpoint: {tmp_path}/checkpoints\n")
+    return tmp_path
+
+
+def ftl(*argv: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ftl_launcher", *argv], capture_output=True, text=True, env={**os.environ, **env}
+    )
+
+
+def test_launch_follow_and_secrets(cluster: str) -> None:
+    result = ftl("launch", "config.yml", "--name", "r-one", "--ray-address", cluster, "--env", "STANDIN_PRINT_ENV=HF_TOKEN")
+    assert result.returncode == 0, result.stderr
+    assert "step 5/5" in result.stdout
+    assert "HF_TOKEN=***" in result.stdout
+    assert SECRET not in result.stdout + result.stderr
+    logs = ftl("logs", "r-one")
+    assert "step 5/5" in logs.stdout
+    assert "HF_TOKEN=***" in logs.stdout
+
+
+def test_the_config_travels_with_the_job(cluster: str, project: Path) -> None:
+    result = ftl("render", "config.yml", "--ray-address", cluster, "--name", "x")
+    assert "base_model: org/model" in json.loads(result.stdout)["entrypoint"]
+
+
+def test_detach_status_cancel_resume(cluster: str) -> None:
+    flags = ("--ray-address", cluster, "--env", "STANDIN_STEPS=600", "--detach")
+    assert ftl("launch", "config.yml", "--name", "r-two", *flags).returncode == 0
+    deadline = time.monotonic() + 60
+    while json.loads(ftl("status", "r-two", "--json").stdout)["state"] != "running":
+        assert time.monotonic() < deadline
+    time.sleep(5)
+    cancelled = ftl("cancel", "r-two")
+    assert cancelled.returncode == 0, cancelled.stderr
+    assert json.loads(ftl("status", "r-two", "--json").stdout)["state"] == "cancelled"
+    resumed = ftl("resume", "r-two", "--detach")
+    assert resumed.returncode == 0, resumed.stderr
+    followed = subprocess.Popen(
+        [sys.executable, "-m", "ftl_launcher", "logs", "-f", "r-two"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert followed.stdout is not None
+    for line in followed.stdout:
+        if "resumed from step" in line:
+            break
+    followed.send_signal(signal.SIGINT)
+    assert followed.wait(20) == 0  # detached: the run goes on
+    assert json.loads(ftl("status", "r-two", "--json").stdout)["state"] == "running"
+    ftl("cancel", "r-two")
+
+
+def test_a_wrong_token_is_told_apart(cluster: str) -> None:
+    result = ftl("launch", "config.yml", "--name", "r-three", "--ray-address", cluster, RAY_AUTH_TOKEN="f" * 64)
+    assert result.returncode == 1
+    assert "refuses the token" in result.stderr
+    assert "Traceback" not in result.stderr
