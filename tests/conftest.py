@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -110,3 +111,32 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert all(json.loads(row)["messages"] for row in rows)
     target.write_text("\n".join(rows) + "\n")
     return target
+
+
+@pytest.fixture
+def tiny_config(tiny_model: Path, small_data: Path, tmp_path: Path) -> dict[str, Any]:
+    """Two ZeRO-2 workers, dropout on (so that random state matters), ~0.2 s a step."""
+    return {
+        "base_model": str(tiny_model),
+        "adapter": "lora",
+        "lora_r": 8,
+        "lora_alpha": 16,
+        "lora_dropout": 0.1,
+        "lora_target_linear": True,
+        "lora_modules_to_save": ["embed_tokens"],
+        "datasets": [{"path": str(small_data), "type": "chat_template"}],
+        "dataset_prepared_path": str(tmp_path / "prepared"),
+        "sequence_len": 512,
+        "output_dir": str(tmp_path / "out"),
+        "max_steps": 24,
+        "micro_batch_size": 2,
+        "gradient_accumulation_steps": 2,
+        "learning_rate": 0.01,
+        "optimizer": "adamw_torch",
+        "warmup_steps": 2,
+        "save_steps": 8,
+        "logging_steps": 1,
+        "seed": 7,
+        "deepspeed": "zero2",
+        "ray_num_workers": 2,
+    }

@@ -39,6 +39,44 @@ def check_inputs(loaded: LoadedConfig, root: Path, *, runs_here: bool) -> None:
         raise ConfigError(problems)
 
 
+def check_remote_inputs(loaded: LoadedConfig, workdir: Path | None) -> None:
+    """Files that the config names by a relative path, for a run on other machines: they must travel with it.
+
+    Absolute paths are taken to mean the other machine's files.
+
+    Args:
+        loaded: the config.
+        workdir: the folder that is uploaded, or None.
+
+    Raises:
+        ConfigError: with every path that will not be there.
+    """
+    problems = []
+    for key, path in _relative_paths(loaded):
+        if workdir is None:
+            hint = "set launch.workdir: . to send this folder along, or use a hub name, a URL or an absolute path"
+            problems.append(_problem(loaded, key, f"{path} is on this machine, and the run will not be", hint))
+        elif not (workdir / path).exists():
+            hint = _close_file(workdir / path)
+            problems.append(_problem(loaded, key, f"{path} is not in launch.workdir ({workdir})", hint))
+    if problems:
+        raise ConfigError(problems)
+
+
+def _relative_paths(loaded: LoadedConfig) -> Iterator[tuple[str, str]]:
+    """Key and path of everything that is read from the folder that a run starts in."""
+    data, model, adapter = loaded.config.data, loaded.config.model, loaded.config.adapter
+    named = [(f"datasets[{index}].path", spec.path) for index, spec in enumerate(data.datasets or ())]
+    named += [(f"test_datasets[{index}].path", spec.path) for index, spec in enumerate(data.test_datasets or ())]
+    named += [("base_model", model.base_model), ("lora_model_dir", adapter.lora_model_dir)]
+    deepspeed = loaded.config.distributed.deepspeed
+    if isinstance(deepspeed, str) and shipped_name(deepspeed) is None:
+        named.append(("deepspeed", deepspeed))
+    for key, path in named:
+        if path and (looks_local(path) or key == "deepspeed") and not Path(path).expanduser().is_absolute():
+            yield key, path
+
+
 def looks_local(path: str) -> bool:
     """Whether a path means a file or folder rather than a hub name or a URL."""
     if "://" in path:

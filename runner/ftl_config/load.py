@@ -15,7 +15,7 @@ from ftl_config.canonical import canonical_values, digest_of, to_yaml
 from ftl_config.errors import Problem
 from ftl_config.keys import LAUNCH, keys
 from ftl_config.legacy import rewrite
-from ftl_config.nodes import DEFAULT, Mapping, Origin, origin_at
+from ftl_config.nodes import DEFAULT, Items, Mapping, Origin, origin_at
 from ftl_config.overrides import apply_overrides
 from ftl_config.parse import parse_yaml
 from ftl_config.report import Report
@@ -38,6 +38,8 @@ class LoadedConfig:
     """Top-level key to where its value comes from, for every key there is."""
     launch_origins: dict[str, Origin]
     """The same for the keys of the launch section that were set."""
+    entry_origins: dict[str, Origin]
+    """The same for the keys of dataset entries, under names such as ``datasets[0].path``."""
     source_name: str
     digest: str
     """SHA-256 (hex) of the values that were set, the launch section left out: equal for equal training."""
@@ -87,11 +89,23 @@ def load_text(
     config = build_config(root, report)
     check_rules(config, report, partial=partial)
     warnings = report.finish()
-    return LoadedConfig(config, warnings, _origins(root), _launch_origins(root), name, digest_of(config))
+    return LoadedConfig(
+        config, warnings, _origins(root), _launch_origins(root), _entry_origins(root), name, digest_of(config)
+    )
 
 
 def _origins(root: Mapping) -> dict[str, Origin]:
     return {name: origin_at(root, (name,)) if name in root.nodes else DEFAULT for name in keys()}
+
+
+def _entry_origins(root: Mapping) -> dict[str, Origin]:
+    origins: dict[str, Origin] = {}
+    for key in ("datasets", "test_datasets"):
+        entries = root.nodes.get(key)
+        for index, entry in enumerate(entries.nodes if isinstance(entries, Items) else ()):
+            if isinstance(entry, Mapping):
+                origins |= {f"{key}[{index}].{name}": origin for name, origin in entry.origins.items()}
+    return origins
 
 
 def _launch_origins(root: Mapping) -> dict[str, Origin]:

@@ -14,7 +14,7 @@ def explain(error: BaseException, output_dir: Path) -> FtlError:
     """The error to report. FtlErrors pass through; known faults get a remedy; the rest keeps its type and text."""
     if isinstance(error, FtlError):
         return error
-    if _is_disk_full(error, output_dir):
+    if is_disk_full(error, output_dir):
         return _disk_full(error, output_dir)
     if _is_out_of_memory(error):
         return FtlError(
@@ -26,7 +26,8 @@ def explain(error: BaseException, output_dir: Path) -> FtlError:
     return FtlError(f"{type(error).__name__}: {_first_line(error)}", "run with --debug for the traceback")
 
 
-def _is_disk_full(error: BaseException, output_dir: Path) -> bool:
+def is_disk_full(error: BaseException, output_dir: Path) -> bool:
+    """Whether a write failed for lack of space, also where a library hid the system's own error."""
     current: BaseException | None = error
     while current is not None:
         if isinstance(current, OSError) and current.errno in (errno.ENOSPC, errno.EDQUOT):

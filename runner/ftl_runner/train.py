@@ -8,14 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ftl_config.protocol import Event, EventType
-from ftl_runner.checkpoints.commit import RunIdentity
-from ftl_runner.checkpoints.manifest import Manifest
+from ftl_runner.checkpoints.commit import RunIdentity, prune_local
+from ftl_runner.checkpoints.manifest import Manifest, committed
 from ftl_runner.checkpoints.resume import begin_attempt, check_resumable, newest_checkpoint
 from ftl_runner.checkpoints.store import CheckpointStore, open_store
 from ftl_runner.clock import PhaseClock
 from ftl_runner.context import Outcome, RunContext, TrainJob
-from ftl_runner.distributed.ranks import Ranks, join_ranks
+from ftl_runner.distributed.ranks import Ranks, collective_timeout_s, join_ranks
 from ftl_runner.events import EventStream
+from ftl_runner.failures import is_disk_full
 from ftl_runner.logs import quiet_libraries
 from ftl_runner.methods import load_method
 from ftl_runner.stop import StopSignal
@@ -35,7 +36,7 @@ def train(job: TrainJob, send: Callable[[Event], None], stop: StopSignal) -> Out
         import transformers
 
         transformers.utils.logging.disable_progress_bar()
-    ranks = join_ranks()
+    ranks = join_ranks(collective_timeout_s(job.loaded.config))
     events = EventStream(send, enabled=ranks.is_main)
     job.output_dir.mkdir(parents=True, exist_ok=True)
     if ranks.is_main:
@@ -44,7 +45,13 @@ def train(job: TrainJob, send: Callable[[Event], None], stop: StopSignal) -> Out
     attempt, resume_from = _begin(job, store, ranks, events)
     identity = RunIdentity(job.run_id, attempt, job.loaded.digest)
     context = RunContext(job, ranks, events, stop, store, identity, clock, resume_from)
-    return load_method("sft")(context)
+    try:
+        return load_method("sft")(context)
+    except Exception as error:
+        if is_disk_full(error, job.output_dir) and ranks.is_node_leader:
+            # The half-written checkpoint is worth nothing and its space is needed.
+            prune_local(job.output_dir, frozenset(manifest.folder for manifest in committed(store)))
+        raise
 
 
 def _begin(job: TrainJob, store: CheckpointStore, ranks: Ranks, events: EventStream) -> tuple[int, Manifest | None]:
