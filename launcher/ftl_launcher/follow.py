@@ -19,8 +19,21 @@ from ftl_launcher.states import RunState
 
 _STORE_EVERY_S = 2.0
 _END_TRIES = 20
-_RAY_NOISE = ("INFO job_manager.py", "INFO worker.py", "Running entrypoint for job ")
-"""What Ray says about its own plumbing; `ftl logs` shows it."""
+_PLUMBING_ACTORS = (
+    "PlacementGroupCleaner",
+    "DatasetManager",
+    "PreemptionWatcher",
+    "SynchronizationActor",
+    "_AutoscalingCoordinatorActor",
+)
+_NOISE = (
+    "INFO job_manager.py",
+    "INFO worker.py",
+    "Running entrypoint for job ",
+    "deepspeed_shm_comm_op built successfully",
+    *(f"({actor} pid=" for actor in _PLUMBING_ACTORS),
+)
+"""What Ray and DeepSpeed say about their own plumbing; `ftl logs` shows it."""
 
 Redact = Callable[[str], str]
 
@@ -91,7 +104,7 @@ def show_line(line: str, progress: Progress, display: Display) -> None:
     if event is not None:
         progress.fold(event)
         display.event(event, progress)
-    elif line.strip() and not any(noise in line for noise in _RAY_NOISE):
+    elif line.strip() and not any(noise in line for noise in _NOISE):
         display.text(line)
 
 

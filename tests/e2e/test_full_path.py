@@ -45,7 +45,7 @@ def run(smollm2: Path, s3_server: S3Server, tmp_path_factory: pytest.TempPathFac
         "max_steps": 10,
         "micro_batch_size": 2,
         "gradient_accumulation_steps": 1,
-        "learning_rate": 1e-3,
+        "learning_rate": 3e-3,
         "optimizer": "adamw_torch",
         "warmup_steps": 1,
         "save_steps": 5,
@@ -55,7 +55,7 @@ def run(smollm2: Path, s3_server: S3Server, tmp_path_factory: pytest.TempPathFac
         "ray_num_workers": 2,
         "generate_samples": True,
         "num_generation_samples": 1,
-        "generation_max_new_tokens": 12,
+        "generation_max_new_tokens": 24,
         "generation_do_sample": False,
         "checkpoint": f"s3://{s3_server.bucket}/full-path",
     }
@@ -135,7 +135,7 @@ def test_inference_gives_the_sampled_answer_again(run: FinishedRun) -> None:
     assert sample["tuned"] != sample["base"]
     question = json.loads(HELD_OUT.read_text().splitlines()[0])["messages"][-2]["content"]
     assert sample["prompt"] == question
-    answer = run.ftl.run("inference", str(run.config), "--max-new-tokens", "12", stdin=question).stdout.strip()
+    answer = run.ftl.run("inference", str(run.config), "--max-new-tokens", "24", stdin=question).stdout.strip()
     assert answer.endswith(sample["tuned"])
 
 
