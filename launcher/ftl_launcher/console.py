@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,6 +31,17 @@ def say(text: str) -> None:
     """A line about what is going on; on stderr, so that piped output holds results alone."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Say that something takes a while: a spinner on a terminal, one line elsewhere."""
+    if not sys.stderr.isatty():
+        say(text)
+        yield
+        return
+    with make_console(stderr=True).status(text):
+        yield
 
 
 def print_json(value: Any) -> None:

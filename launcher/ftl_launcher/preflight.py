@@ -52,6 +52,7 @@ def check_remote_inputs(loaded: LoadedConfig, workdir: Path | None) -> None:
         ConfigError: with every path that will not be there.
     """
     problems = []
+    hint: str | None
     for key, path in _relative_paths(loaded):
         if workdir is None:
             hint = "set launch.workdir: . to send this folder along, or use a hub name, a URL or an absolute path"
@@ -66,6 +67,7 @@ def check_remote_inputs(loaded: LoadedConfig, workdir: Path | None) -> None:
 def _relative_paths(loaded: LoadedConfig) -> Iterator[tuple[str, str]]:
     """Key and path of everything that is read from the folder that a run starts in."""
     data, model, adapter = loaded.config.data, loaded.config.model, loaded.config.adapter
+    named: list[tuple[str, str | None]]
     named = [(f"datasets[{index}].path", spec.path) for index, spec in enumerate(data.datasets or ())]
     named += [(f"test_datasets[{index}].path", spec.path) for index, spec in enumerate(data.test_datasets or ())]
     named += [("base_model", model.base_model), ("lora_model_dir", adapter.lora_model_dir)]

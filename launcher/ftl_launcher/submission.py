@@ -33,6 +33,13 @@ def make_request(plan: RunPlan) -> tuple[Backend, Request]:
     return backend, backend.request(plan)
 
 
+def waiting_text(plan: RunPlan) -> str:
+    """What the user waits for while a plan is being submitted."""
+    return {"local": "starting Ray on this machine ...", "ray": "submitting to Ray ..."}.get(
+        plan.backend, f"submitting to {plan.backend} ..."
+    )
+
+
 def submit_new(store: RunStore, backend: Backend, request: Request, secrets: Mapping[str, str]) -> RunRecord:
     """First launch of a run.
 

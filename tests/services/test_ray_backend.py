@@ -1,4 +1,4 @@
-"""The ray backend against a real Ray cluster that somebody else keeps: here a `ray start` on ports of this test's own."""
+"""The ray backend against a real Ray cluster that somebody else keeps: a `ray start` on ports of this test's own."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ def cluster() -> Iterator[str]:
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         }
-        process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0)
+        process = subprocess.Popen(
+            command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0
+        )
         address = f"http://127.0.0.1:{ports['dashboard-port']}"
         _wait_until_up(address)
         yield address
@@ -102,7 +104,9 @@ def ftl(*argv: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_launch_follow_and_secrets(cluster: str) -> None:
-    result = ftl("launch", "config.yml", "--name", "r-one", "--ray-address", cluster, "--env", "STANDIN_PRINT_ENV=HF_TOKEN")
+    result = ftl(
+        "launch", "config.yml", "--name", "r-one", "--ray-address", cluster, "--env", "STANDIN_PRINT_ENV=HF_TOKEN"
+    )
     assert result.returncode == 0, result.stderr
     assert "step 5/5" in result.stdout
     assert "HF_TOKEN=***" in result.stdout
@@ -130,7 +134,10 @@ def test_detach_status_cancel_resume(cluster: str) -> None:
     resumed = ftl("resume", "r-two", "--detach")
     assert resumed.returncode == 0, resumed.stderr
     followed = subprocess.Popen(
-        [sys.executable, "-m", "ftl_launcher", "logs", "-f", "r-two"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "ftl_launcher", "logs", "-f", "r-two"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert followed.stdout is not None
     for line in followed.stdout:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -81,10 +82,8 @@ def nodes(tmp_path: Path) -> Iterator[Nodes]:
     found = Nodes(tmp_path)
     yield found
     for process in found.started:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
 
 def test_one_node(nodes: Nodes) -> None:

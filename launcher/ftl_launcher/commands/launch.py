@@ -19,16 +19,16 @@ from ftl_launcher.commands.options import (
     parse_env,
 )
 from ftl_launcher.commands.rendering import print_request
-from ftl_launcher.console import print_json, say
+from ftl_launcher.console import print_json, say, waiting
 from ftl_launcher.host import look_at_host
 from ftl_launcher.names import check_run_name, default_run_name
 from ftl_launcher.paths import records_file
 from ftl_launcher.plan import RunPlan, make_plan
-from ftl_launcher.preflight import check_inputs
+from ftl_launcher.preflight import check_inputs, check_remote_inputs
 from ftl_launcher.preflight_storage import check_checkpoint_store
 from ftl_launcher.records import RunRecord, RunStore
 from ftl_launcher.secret_values import collect_secrets
-from ftl_launcher.submission import make_request, submit_new
+from ftl_launcher.submission import make_request, submit_new, waiting_text
 from ftl_launcher.versions import ftl_version
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ def launch(
     store = RunStore(records_file())
     if not as_json:
         say(describe_plan(plan))
-    record = submit_new(store, backend, request, values)
+    with waiting(waiting_text(plan)):
+        record = submit_new(store, backend, request, values)
     return after_submission(store, record, values, detach=detach, as_json=as_json)
 
 
@@ -105,8 +106,10 @@ def check_before_launch(loaded: LoadedConfig, plan: RunPlan, secrets: dict[str, 
     Raises:
         FtlError: local inputs are missing, or checkpoints cannot be written.
     """
-    if plan.backend == "local" or plan.workdir is not None:
-        check_inputs(loaded, Path(plan.workdir or "."), runs_here=plan.backend == "local")
+    if plan.backend == "local":
+        check_inputs(loaded, Path(plan.workdir or "."), runs_here=True)
+    else:
+        check_remote_inputs(loaded, Path(plan.workdir) if plan.workdir else None)
     warning = None
     if plan.backend == "local" or "://" in plan.checkpoint_uri:
         warning = check_checkpoint_store(plan.checkpoint_uri, secrets)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 
@@ -18,16 +19,18 @@ from ftl_launcher.records import RunRecord, RunStore
 @click.command()
 @click.argument("run")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run ends; Ctrl-C detaches.")
-@click.option("--raw", is_flag=True, help="Lines as they came, events as JSON.")
-def logs(run: str, follow: bool, raw: bool) -> int:
+@click.option("--raw", is_flag=True, help="Lines as they came.")
+@click.option("--json", "as_json", is_flag=True, help='One JSON object a line: events, and free text as {"text": ...}.')
+def logs(run: str, follow: bool, raw: bool, as_json: bool) -> int:
     """Print the output of RUN."""
     store = RunStore(records_file())
     record = store.get(run)
-    if follow and not raw and not record.state.is_terminal:
+    plain = not raw and not as_json
+    if follow and plain and not record.state.is_terminal:
         return follow_to_end(store, record, {}, cancel_on_interrupt=False)
     redact = redactor_for(record, {})
     for line in _lines(record, follow):
-        text = redact(line) if raw else _readable(redact(line))
+        text = _show(redact(line), raw=raw, as_json=as_json)
         if text is not None:
             sys.stdout.write(text + "\n")
     return 0
@@ -42,6 +45,10 @@ def _lines(record: RunRecord, follow: bool) -> Iterator[str]:
             yield line
 
 
-def _readable(line: str) -> str | None:
+def _show(line: str, *, raw: bool, as_json: bool) -> str | None:
+    if raw:
+        return line
     event = parse_event(line)
+    if as_json:
+        return json.dumps({"text": line}, ensure_ascii=False) if event is None else event.to_json()
     return line if event is None else formats.event_line(event)

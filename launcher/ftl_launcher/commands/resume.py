@@ -9,7 +9,7 @@ import click
 from ftl_config.errors import FtlError
 from ftl_launcher.commands.launch import after_submission, describe_plan
 from ftl_launcher.commands.options import json_option
-from ftl_launcher.console import say
+from ftl_launcher.console import say, waiting
 from ftl_launcher.host import look_at_host
 from ftl_launcher.paths import records_file
 from ftl_launcher.plan import carried_environment
@@ -18,7 +18,7 @@ from ftl_launcher.records import RunStore
 from ftl_launcher.refresh import refresh
 from ftl_launcher.secret_values import collect_secrets
 from ftl_launcher.states import RunState
-from ftl_launcher.submission import make_request, next_launch, submit_again
+from ftl_launcher.submission import make_request, next_launch, submit_again, waiting_text
 
 
 @click.command()
@@ -41,5 +41,6 @@ def resume(run: str, env_file: Path | None, detach: bool, as_json: bool) -> int:
         check_checkpoint_store(plan.checkpoint_uri, secrets)
     if not as_json:
         say(f"launch {plan.launch_number} of {describe_plan(plan)}")
-    record = submit_again(store, backend, request, secrets)
+    with waiting(waiting_text(plan)):
+        record = submit_again(store, backend, request, secrets)
     return after_submission(store, record, secrets, detach=detach, as_json=as_json)

@@ -128,7 +128,7 @@ class TestSkyPilot:
     """Against an SDK of our own that notes what it is asked."""
 
     @pytest.fixture
-    def sky(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+    def sky(self, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         notes = SimpleNamespace(task=None, launched=None, status="RUNNING", cancelled=None)
         module: Any = ModuleType("sky")
 
@@ -137,7 +137,12 @@ class TestSkyPilot:
             return "task"
 
         def queue(refresh: bool, name_match: str) -> list[list[Any]]:
-            record = {"status": SimpleNamespace(value=notes.status), "job_id": 1, "failure_reason": "why", "start_at": 1.0}
+            record = {
+                "status": SimpleNamespace(value=notes.status),
+                "job_id": 1,
+                "failure_reason": "why",
+                "start_at": 1.0,
+            }
             job = SimpleNamespace(job_name="ftl-run-1-1", model_dump=lambda: record)
             return [[job] if name_match == "ftl-run-1-1" else []]
 
@@ -151,7 +156,7 @@ class TestSkyPilot:
         module.jobs.tail_logs = lambda name, follow, preload_content: iter(["one\ntw", "o\nthree", None])
         monkeypatch.setitem(sys.modules, "sky", module)
         monkeypatch.setitem(sys.modules, "sky.jobs", module.jobs)
-        yield notes
+        return notes
 
     def request(self, *flags: str) -> Any:
         return make_request(plan_of("--launch.cloud=aws", "--checkpoint=s3://b", *flags))
@@ -172,7 +177,12 @@ class TestSkyPilot:
 
     @pytest.mark.parametrize(
         ("word", "state"),
-        [("RECOVERING", "recovering"), ("SUCCEEDED", "succeeded"), ("FAILED_SETUP", "failed"), ("STARTING", "starting")],
+        [
+            ("RECOVERING", "recovering"),
+            ("SUCCEEDED", "succeeded"),
+            ("FAILED_SETUP", "failed"),
+            ("STARTING", "starting"),
+        ],
     )
     def test_states(self, word: str, state: str, sky: SimpleNamespace) -> None:
         sky.status = word

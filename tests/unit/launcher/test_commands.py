@@ -124,6 +124,10 @@ def test_logs_are_readable_or_raw(backend: FakeBackend, config_file: Path, capsy
     assert capsys.readouterr().out == "text\nstep 1/2  loss 2\n"
     cli.run(["logs", "one", "--raw"])
     assert capsys.readouterr().out.splitlines() == backend.lines
+    cli.run(["logs", "one", "--json"])
+    parsed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert parsed[0] == {"text": "text"}
+    assert (parsed[1]["type"], parsed[1]["step"]) == ("step", 1)
 
 
 def test_cancel_waits_for_the_end(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from conftest import S3Server
 from ftl_config.errors import ConfigError, FtlError
 from ftl_launcher import cli
-from ftl_launcher.preflight import check_inputs, looks_local
-from ftl_launcher.preflight_storage import check_checkpoint_store
+from ftl_launcher.preflight import check_inputs, check_remote_inputs, looks_local
+from ftl_launcher.preflight_storage import _client_error, check_checkpoint_store
 from unit.launcher.plans import CONFIG, load
 
 
@@ -47,7 +49,7 @@ def test_missing_dataset_names_key_and_line_and_a_close_file(tmp_path: Path) -> 
         check_inputs(load(text=with_dataset("./chat.jsonl")), tmp_path, runs_here=True)
     (problem,) = caught.value.problems
     assert problem.key == "datasets[0].path"
-    assert (problem.file, problem.line) == ("config.yml", 6)
+    assert (problem.file, problem.line) == ("config.yml", 7)
     assert "did you mean" in (problem.hint or "")
     assert "chats.jsonl" in (problem.hint or "")
 
@@ -146,3 +148,59 @@ def test_checkpoint_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FtlError, match="cannot be written"):
         check_checkpoint_store(str(tmp_path / "file/b"), {})
+
+
+def test_relative_paths_do_not_reach_other_machines_by_themselves(tmp_path: Path) -> None:
+    flags = ("--base-model=./model", "--deepspeed=ds.json", "--output-dir=./out")
+    loaded = load(*flags, text=with_dataset("data.jsonl"))
+    with pytest.raises(ConfigError) as caught:
+        check_remote_inputs(loaded, None)
+    assert [problem.key for problem in caught.value.problems] == ["datasets[0].path", "base_model", "deepspeed"]
+    assert all("launch.workdir" in (problem.hint or "") for problem in caught.value.problems)
+    (tmp_path / "data.jsonl").write_text("{}")
+    (tmp_path / "ds.json").write_text("{}")
+    with pytest.raises(ConfigError) as caught:
+        check_remote_inputs(loaded, tmp_path)
+    assert [problem.key for problem in caught.value.problems] == ["base_model"]
+
+
+def test_absolute_paths_hub_names_and_shipped_files_may_be_there() -> None:
+    check_remote_inputs(load("--deepspeed=zero2.json", text=with_dataset("/data/rows.jsonl")), None)
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "message"),
+    [
+        ("NoSuchBucket", 404, "the bucket 'b' does not exist"),
+        ("SignatureDoesNotMatch", 403, "refuses the credentials"),
+        ("InvalidAccessKeyId", 403, "refuses the credentials"),
+        ("ExpiredToken", 400, "refuses the credentials"),
+        ("AccessDenied", 403, "no permission to write to s3://b/x"),
+        ("SlowDown", 503, "S3 refuses to write"),
+    ],
+)
+def test_s3_answers_are_told_apart(code: str, status: int, message: str) -> None:
+    response = {"Error": {"Code": code, "Message": "m"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    error = _client_error(SimpleNamespace(response=response), "b", "s3://b/x")
+    assert message in error.message
+    assert error.exit_code == 1
+
+
+@pytest.mark.service
+class TestRealServer:
+    """Against the S3-protocol server that the end-to-end tests use, too."""
+
+    def test_writable_bucket(self, s3: S3Server) -> None:
+        assert check_checkpoint_store(f"s3://{s3.bucket}/some/run", {}) is None
+
+    def test_missing_bucket(self, s3: S3Server) -> None:
+        with pytest.raises(FtlError, match="'no-such-bucket' does not exist") as caught:
+            check_checkpoint_store("s3://no-such-bucket/run", {})
+        assert "aws s3 mb s3://no-such-bucket" in (caught.value.hint or "")
+
+    def test_nothing_is_left_behind(self, s3: S3Server) -> None:
+        import boto3
+
+        check_checkpoint_store(f"s3://{s3.bucket}/clean/run", {})
+        listing = boto3.client("s3").list_objects_v2(Bucket=s3.bucket, Prefix="clean/")
+        assert listing["KeyCount"] == 0

@@ -16,6 +16,7 @@ from ftl_launcher import cli
 from ftl_launcher.backends import ray_http
 from ftl_launcher.backends.ray import RayBackend
 from ftl_launcher.backends.ray_http import Endpoint, RayUnreachable
+from unit.launcher.plans import CONFIG
 
 TOKEN = "planted-token-3Lq"
 JOB = {"status": "FAILED", "driver_exit_code": 3, "message": "m", "start_time": 1000, "end_time": 3000}
@@ -128,6 +129,7 @@ def test_backend_asks_the_cluster_of_the_handle(endpoint: Endpoint, monkeypatch:
 
 
 def test_launch_to_an_unreachable_cluster(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config_file.write_text(CONFIG)
     start = time.monotonic()
     code = cli.run(["launch", str(config_file), "--ray-address", "http://127.0.0.1:9", "--name", "x"])
     assert code == 1
