@@ -127,6 +127,7 @@ class LiveDisplay:
     def _bar(self, progress: Progress) -> RenderableType:
         from rich.progress_bar import ProgressBar
         from rich.table import Table
+        from rich.text import Text
 
         grid = Table.grid(padding=(0, 1), expand=True)
         grid.add_column(no_wrap=True)
@@ -134,7 +135,8 @@ class LiveDisplay:
         grid.add_column(no_wrap=True)
         bar = ProgressBar(total=progress.total_steps or 1, completed=progress.step or 0)
         eta = f"eta {formats.duration(progress.eta_s)}" if progress.phase == "train" else progress.phase or ""
-        grid.add_row(f"[bold]{self._title}[/]", bar, f"{progress.step}/{progress.total_steps}  {eta}")
+        # Text, not markup: a line printed above without markup turns it off for this region, too.
+        grid.add_row(Text(self._title, style="bold"), bar, Text(f"{progress.step}/{progress.total_steps}  {eta}"))
         return grid
 
     def _figures(self, progress: Progress) -> RenderableType:

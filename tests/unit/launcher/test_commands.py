@@ -231,3 +231,4 @@ def test_follow_survives_a_noisy_terminal(
     assert "slow disk [x]" in out
     assert "[/not] [markup" in out
     assert "x.png" in out
+    assert "[bold]" not in out
