@@ -18,6 +18,7 @@ from typing import Any
 from ftl_config.errors import FtlError
 from ftl_config.protocol import Env, Event, EventType
 from ftl_runner.context import Outcome, TrainJob
+from ftl_runner.distributed.ranks import collective_timeout_s
 from ftl_runner.failures import explain
 from ftl_runner.stop import StopSignal
 
@@ -141,9 +142,10 @@ def _make_trainer(job: TrainJob, coordinator: Any) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    num_workers = int(os.environ.get(Env.NUM_WORKERS) or job.loaded.config.distributed.ray_num_workers or 1)
+    keys = job.loaded.config.distributed
+    num_workers = int(os.environ.get(Env.NUM_WORKERS) or keys.ray_num_workers or 1)
     use_gpu = ray.cluster_resources().get("GPU", 0) > 0
-    resources = dict(job.loaded.config.distributed.resources_per_worker or {})
+    resources = dict(keys.resources_per_worker or {})
     if not use_gpu:
         resources.pop("GPU", None)
         cpus = ray.cluster_resources().get("CPU", num_workers)
@@ -151,10 +153,12 @@ def _make_trainer(job: TrainJob, coordinator: Any) -> Any:
     return TorchTrainer(
         _worker,
         train_loop_config={"job": job, "coordinator": coordinator},
-        torch_config=TorchConfig(backend=None if use_gpu else "gloo"),
+        torch_config=TorchConfig(
+            backend=None if use_gpu else "gloo", timeout_s=collective_timeout_s(job.loaded.config)
+        ),
         scaling_config=ScalingConfig(num_workers=num_workers, use_gpu=use_gpu, resources_per_worker=resources or None),
         run_config=RunConfig(
-            name=job.run_id,
+            name=keys.ray_run_name or job.run_id,
             storage_path=str(_ray_storage(job)),
             failure_config=FailureConfig(max_failures=int(os.environ.get(Env.MAX_FAILURES, "2"))),
         ),

@@ -55,7 +55,8 @@ def generate(model: Any, tokenizer: Any, prompt: str, max_new_tokens: int, **opt
             pad_token_id=tokenizer.pad_token_id,
             **({"do_sample": False} | options),
         )
-    text: str = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    answer = output[0, inputs["input_ids"].shape[1] :]
+    text: str = tokenizer.decode(answer, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return text.strip()
 
 

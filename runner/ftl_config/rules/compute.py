@@ -75,11 +75,12 @@ def model_takes_checkpointing(config: Config) -> Iterator[Finding]:
 def compile_options_need_compile(config: Config) -> Iterator[Finding]:
     """Flags of the compiler without the compiler, and flags that are not let through."""
     options = config.training.torch_compile_options
-    if options is None:
-        return
-    if not config.training.torch_compile:
+    if options is not None and not config.training.torch_compile:
         yield error("needs torch_compile: true", "torch_compile_options", "torch_compile")
-    for flag in options:
+    for key in ("torch_compile_backend", "torch_compile_mode"):
+        if getattr(config.training, key) is not None and not config.training.torch_compile:
+            yield warning("has no effect without torch_compile: true", key, "torch_compile")
+    for flag in options or ():
         if flag not in _INDUCTOR_FLAGS:
             hint = f"known are {', '.join(sorted(_INDUCTOR_FLAGS))}"
             yield error(f"unknown flag {flag!r}", ("torch_compile_options", flag), hint=hint)

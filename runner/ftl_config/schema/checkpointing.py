@@ -71,7 +71,7 @@ class CheckpointingSection(Section):
     """Its split."""
     hub_model_id: str | None = None
     """Hub repository to upload to, as a private one where it does not exist yet. Needs HF_TOKEN."""
-    hub_strategy: str | None = None
-    """When to upload: end, every_save (the default), checkpoint, all_checkpoints."""
+    hub_strategy: Literal["end", "every_save", "checkpoint", "all_checkpoints"] | None = None
+    """When to upload: at the end, with every save (the default), with resumable checkpoints (the last, or all)."""
     hub_revision: str | None = None
     """Branch to upload to."""

@@ -286,7 +286,8 @@ def _pack_rule(config: Config, *, evaluation: bool) -> PackRule | None:
         capacity = data.eval_sequence_len or capacity
     if not packs:
         return None
-    return PackRule(capacity, _seed(config), data.sample_packing_bin_size, data.sample_packing_sequentially)
+    in_order = data.sample_packing_sequentially or data.curriculum_sampling
+    return PackRule(capacity, _seed(config), data.sample_packing_bin_size, in_order)
 
 
 def _nothing_left(built: Sequence[Built], config: Config) -> DataError:

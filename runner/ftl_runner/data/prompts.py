@@ -109,9 +109,12 @@ def sample_prompts(config: Config, tokenizer: Any, n: int) -> list[SamplePrompt]
     for spec, example in _first_examples(config, n):
         converter = _converter(config, tokenizer, spec)
         if isinstance(example, Segments):
+            untrained = "".join(part.text for part in example.parts if not part.train)
+            if not untrained.strip():
+                prompts.append(_start_of_text(converter, example, config, tokenizer))
+                continue
             text = _segments_prompt(converter, example)
             answer = "".join(part.text for part in example.parts if part.train)
-            untrained = "".join(part.text for part in example.parts if not part.train)
             prompts.append(SamplePrompt(untrained.strip(), text, answer))
         elif isinstance(example, Conversation):
             messages = _prompt_messages(example)
@@ -120,6 +123,18 @@ def sample_prompts(config: Config, tokenizer: Any, n: int) -> list[SamplePrompt]
             answer = example.messages[len(messages)].content if len(messages) < len(example.messages) else ""
             prompts.append(SamplePrompt(str(messages[-1].get("content", "")), text, answer))
     return prompts
+
+
+def _start_of_text(converter: RowConverter, example: Segments, config: Config, tokenizer: Any) -> SamplePrompt:
+    """A row without a question: the first ``generation_prompt_ratio`` of its tokens are the prompt."""
+    rendered = converter.render(example)
+    start = rendered.spans[0].start if rendered.spans else 0
+    body = "".join(part.text for part in example.parts)
+    ends = [end for _, end in tokenizer(body, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]]
+    ends = ends[: config.data.sequence_len]
+    count = max(1, int(config.logging.generation_prompt_ratio * len(ends)))
+    cut = ends[count - 1] if ends else 0
+    return SamplePrompt(body[:cut].strip(), rendered.text[:start] + body[:cut], body[cut:])
 
 
 def _prompt_messages(example: Example) -> list[dict[str, Any]]:

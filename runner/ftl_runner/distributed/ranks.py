@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from ftl_config import Config
 
 Item = TypeVar("Item")
 
@@ -56,7 +59,12 @@ class Ranks:
         return bool(tensor.item())
 
 
-def join_ranks(timeout_s: float = 1800.0) -> Ranks:
+def collective_timeout_s(config: Config) -> int:
+    """Seconds that a collective may take: ``ddp_timeout``, else half an hour."""
+    return config.distributed.ddp_timeout or 1800
+
+
+def join_ranks(timeout_s: float) -> Ranks:
     """Rank facts from the launcher's environment (Ray Train, torchrun and deepspeed all set the same variables)."""
     rank = int(os.environ.get("RANK", "0"))
     world_size = int(os.environ.get("WORLD_SIZE", "1"))

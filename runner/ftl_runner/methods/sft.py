@@ -8,12 +8,13 @@ from ftl_config.protocol import EventType
 from ftl_runner.checkpoints.resume import fetch_checkpoint
 from ftl_runner.context import Outcome, RunContext
 from ftl_runner.models.adapter import add_adapter
+from ftl_runner.models.kernels import liger_warning
 from ftl_runner.models.loader import load_base_model
 from ftl_runner.models.precision import choose_precision
 from ftl_runner.models.tokenizer import load_tokenizer
 from ftl_runner.report import finish_run
 from ftl_runner.trainer.arguments import Schedule, make_arguments, make_schedule
-from ftl_runner.trainer.callbacks import CommitCheckpoints, ProgressEvents, StopOnSignal
+from ftl_runner.trainer.callbacks import StopOnSignal, make_callbacks
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -35,7 +36,10 @@ def run(context: RunContext) -> Outcome:
     context.events.phase("model", f"loading {config.model.base_model}")
     with context.clock.measure("model"):
         set_seed(config.training.seed)  # an adapter's random start is the same on every rank and in every attempt
-        model = add_adapter(load_base_model(config, tokenizer, precision), config)
+        base = load_base_model(config, tokenizer, precision)
+        if warning := liger_warning(config, base.config.model_type, use_cpu=precision.use_cpu):
+            context.warn(warning)
+        model = add_adapter(base, config)
 
     stop = StopOnSignal(context)
     trainer = _make_trainer(context, model, arguments, prepared, tokenizer, schedule, stop)
@@ -77,19 +81,12 @@ def _make_trainer(
     schedule: Schedule,
     stop: StopOnSignal,
 ) -> Trainer:
-    from transformers import EarlyStoppingCallback, PrinterCallback, Trainer
+    from transformers import PrinterCallback, Trainer
 
     from ftl_runner.data import make_collator
 
     config = context.config
     tokens_per_step = prepared.report.tokens / max(1, len(prepared.train)) * schedule.global_batch
-    callbacks = [
-        ProgressEvents(context, tokens_per_step),
-        stop,
-        CommitCheckpoints(context, config.checkpointing.save_total_limit),
-    ]
-    if config.checkpointing.early_stopping_patience:
-        callbacks.append(EarlyStoppingCallback(config.checkpointing.early_stopping_patience))
     trainer = Trainer(
         model=model,
         args=arguments,
@@ -97,7 +94,7 @@ def _make_trainer(
         eval_dataset=prepared.eval,
         data_collator=make_collator(config, tokenizer, packed=bool(config.data.sample_packing)),
         processing_class=tokenizer,
-        callbacks=callbacks,
+        callbacks=make_callbacks(context, stop, tokens_per_step),
     )
     trainer.remove_callback(PrinterCallback)  # our events are the log
     return trainer

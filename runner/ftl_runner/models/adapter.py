@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from ftl_runner.models.tokenizer import ModelError
+from ftl_runner.models.errors import ModelError
 
 if TYPE_CHECKING:
     from ftl_config import Config
@@ -28,10 +28,11 @@ def add_adapter(model: Any, config: Config) -> Any:
         )
     elif config.training.gradient_checkpointing:
         model.enable_input_require_grads()
+    autocast = keys.peft_autocast_adapter_dtype is not False
     if keys.lora_model_dir:
-        return PeftModel.from_pretrained(model, keys.lora_model_dir, is_trainable=True)
+        return PeftModel.from_pretrained(model, keys.lora_model_dir, is_trainable=True, autocast_adapter_dtype=autocast)
     try:
-        return get_peft_model(model, lora_config(config))
+        return get_peft_model(model, lora_config(config), autocast_adapter_dtype=autocast)
     except ValueError as error:
         if "Target modules" not in str(error):
             raise
@@ -46,16 +47,11 @@ def lora_config(config: Config) -> Any:
     from peft import LoraConfig
 
     keys = config.adapter
-    targets: Any = keys.lora_target_modules
-    if keys.lora_target_linear or targets is None:
-        targets = "all-linear"
-    elif not isinstance(targets, str):
-        targets = list(targets)
     options: dict[str, Any] = {
         "r": keys.lora_r or 8,
         "lora_alpha": keys.lora_alpha or 16,
         "lora_dropout": keys.lora_dropout or 0.0,
-        "target_modules": targets,
+        "target_modules": _target_modules(config),
         "modules_to_save": list(keys.lora_modules_to_save) if keys.lora_modules_to_save else None,
         "fan_in_fan_out": bool(keys.lora_fan_in_fan_out),
         "use_dora": bool(keys.peft_use_dora),
@@ -69,9 +65,39 @@ def lora_config(config: Config) -> Any:
         "layers_pattern": keys.peft_layers_pattern,
         "rank_pattern": keys.lora_rank_pattern,
         "alpha_pattern": keys.lora_alpha_pattern,
+        "exclude_modules": _names(keys.lora_exclude_modules),
+        "target_parameters": _target_parameters(config),
+        "layer_replication": _names(keys.peft_layer_replication),
+        "trainable_token_indices": _token_indices(config),
+        "ensure_weight_tying": keys.peft_ensure_weight_tying,
     }
     options.update({name: value for name, value in optional.items() if value is not None})
     return LoraConfig(**options)
+
+
+def _target_modules(config: Config) -> Any:
+    """Names, one pattern, or every linear layer; none where only parameters are named."""
+    keys = config.adapter
+    if keys.lora_target_linear:
+        return "all-linear"
+    if keys.lora_target_modules is None:
+        return [] if keys.lora_target_parameters else "all-linear"
+    return _names(keys.lora_target_modules)
+
+
+def _target_parameters(config: Config) -> list[str] | None:
+    value = config.adapter.lora_target_parameters
+    return [value] if isinstance(value, str) else _names(value)
+
+
+def _token_indices(config: Config) -> Any:
+    value = config.adapter.peft_trainable_token_indices
+    return {name: list(ids) for name, ids in value.items()} if isinstance(value, dict) else _names(value)
+
+
+def _names(value: Any) -> Any:
+    """PEFT takes lists where a frozen configuration has tuples."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def linear_module_names(model: Any) -> list[str]:

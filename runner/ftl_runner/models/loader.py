@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, Any
 
 from ftl_runner.models.attention import choose_attention
+from ftl_runner.models.classes import transformers_class
+from ftl_runner.models.errors import ModelError
 from ftl_runner.models.precision import Precision
 from ftl_runner.models.quantization import quantization_config
-from ftl_runner.models.tokenizer import ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -24,13 +26,35 @@ def load_base_model(config: Config, tokenizer: PreTrainedTokenizerBase, precisio
     Raises:
         ModelError: the model cannot be found, read, or does not exist in this transformers version.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    keys = config.model
+    trusted = bool(keys.trust_remote_code)
+    config_class = transformers_class(
+        "cls_model_config", keys.cls_model_config, "AutoConfig", trust_remote_code=trusted
+    )
+    model_class = transformers_class("model_type", keys.model_type, "AutoModelForCausalLM", trust_remote_code=trusted)
+    source: dict[str, Any] = {"revision": keys.model_revision, "trust_remote_code": trusted}
+    try:
+        model_config = config_class.from_pretrained(keys.base_model_config or keys.base_model, **source)
+        _override(model_config, _config_overrides(config))
+        model: Any = model_class.from_pretrained(
+            keys.base_model, config=model_config, **source | _load_options(config, precision)
+        )
+    except (OSError, ValueError, TypeError) as error:
+        if isinstance(error, TypeError) and not keys.model_kwargs:
+            raise
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        hint = "check base_model, HF_TOKEN for a gated model, and trust_remote_code for a model with its own code"
+        if isinstance(error, TypeError):
+            hint = "check model_kwargs"
+        raise ModelError(f"cannot load the model {keys.base_model!r}: {first_line}", hint) from error
+    _grow_embeddings(model, tokenizer, config)
+    # A cache in training would let packed sequences see each other, and costs memory.
+    model.config.use_cache = False
+    return model  # type: ignore[no-any-return]
 
-    assert config.model.base_model is not None, "completeness rules require base_model"
-    source: dict[str, Any] = {
-        "revision": config.model.model_revision,
-        "trust_remote_code": bool(config.model.trust_remote_code),
-    }
+
+def _load_options(config: Config, precision: Precision) -> dict[str, Any]:
+    """Arguments of ``from_pretrained``; those of ``model_kwargs`` win."""
     options: dict[str, Any] = {"dtype": precision.load_dtype}
     attention = choose_attention(config)
     if attention is not None:
@@ -39,29 +63,11 @@ def load_base_model(config: Config, tokenizer: PreTrainedTokenizerBase, precisio
     if quantization is not None:
         options["quantization_config"] = quantization
         options["device_map"] = _local_device()
-    try:
-        model_config = AutoConfig.from_pretrained(config.model.base_model_config or config.model.base_model, **source)
-        _override(model_config, _config_overrides(config))
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            config.model.base_model, config=model_config, **source, **options
-        )
-    except (OSError, ValueError) as error:
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(
-            f"cannot load the model {config.model.base_model!r}: {first_line}",
-            "check base_model, HF_TOKEN for a gated model, and trust_remote_code for a model with its own code",
-        ) from error
-    _grow_embeddings(model, tokenizer)
-    # A cache in training would let packed sequences see each other, and costs memory.
-    model.config.use_cache = False
-    return model  # type: ignore[no-any-return]
+    return options | dict(config.model.model_kwargs or {})
 
 
 def _config_overrides(config: Config) -> dict[str, Any]:
-    overrides = getattr(config.model, "overrides_of_model_config", None) or getattr(config.model, "model_config_", None)
-    if overrides is None:
-        return {}
-    return dict(overrides) if isinstance(overrides, dict) else dict(overrides.model_dump(exclude_none=True))
+    return dict(config.model.overrides_of_model_config or {})
 
 
 def _override(model_config: Any, overrides: dict[str, Any]) -> None:
@@ -69,11 +75,14 @@ def _override(model_config: Any, overrides: dict[str, Any]) -> None:
         setattr(model_config, key, value)
 
 
-def _grow_embeddings(model: Any, tokenizer: Any) -> None:
+def _grow_embeddings(model: Any, tokenizer: Any, config: Config) -> None:
     rows = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
-        logger.info("embeddings grow from %d to %d rows for added tokens", rows, len(tokenizer))
-        model.resize_token_embeddings(len(tokenizer), mean_resizing=True)
+    wanted = len(tokenizer)
+    if config.model.resize_token_embeddings_to_32x:
+        wanted = math.ceil(wanted / 32) * 32
+    if wanted > rows:
+        logger.info("embeddings grow from %d to %d rows for added tokens", rows, wanted)
+        model.resize_token_embeddings(wanted, mean_resizing=config.model.mean_resizing_embeddings)
 
 
 def _local_device() -> dict[str, Any]:

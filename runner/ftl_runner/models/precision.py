@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ftl_runner.models.tokenizer import ModelError
+from ftl_runner.models.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +40,7 @@ def choose_precision(config: Config) -> Precision:
     keys = config.precision
     wants_bf16 = keys.bf16 in (True, "true", "full") or bool(keys.bfloat16)
     wants_fp16 = keys.fp16 is True or bool(keys.float16)
-    if keys.bf16 == "auto" and not wants_fp16:
+    if keys.bf16 == "auto" and not (wants_fp16 or wants_bf16 or keys.float32):
         wants_bf16 = has_gpu and torch.cuda.is_bf16_supported()
         wants_fp16 = has_gpu and not wants_bf16 and keys.fp16 is not False
     if wants_bf16 and has_gpu and not torch.cuda.is_bf16_supported():
@@ -50,5 +50,7 @@ def choose_precision(config: Config) -> Precision:
     load_dtype = torch.bfloat16 if wants_bf16 else torch.float16 if wants_fp16 else torch.float32
     # bfloat16/float16 without AMP: the weights alone are in that type.
     amp = not (keys.bfloat16 or keys.float16) and keys.bf16 != "full"
-    tf32 = keys.tf32 if isinstance(keys.tf32, bool) and has_gpu else None
+    tf32 = None
+    if has_gpu:
+        tf32 = torch.cuda.get_device_capability() >= (8, 0) if keys.tf32 == "auto" else keys.tf32
     return Precision(load_dtype, wants_bf16 and amp, wants_fp16 and amp, tf32, use_cpu=not has_gpu)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 from typing import TYPE_CHECKING, Any
 
-from ftl_runner.models.tokenizer import ModelError
+from ftl_runner.models.errors import ModelError
 
 if TYPE_CHECKING:
     from ftl_config import Config
@@ -16,7 +17,7 @@ def quantization_config(config: Config, precision: Precision) -> Any | None:
     """A transformers ``BitsAndBytesConfig``, or None where the base model is not quantized.
 
     Raises:
-        ModelError: bitsandbytes is not installed.
+        ModelError: bitsandbytes is not installed, or ``bnb_config_kwargs`` names an option that it does not have.
     """
     keys = config.adapter
     if not (keys.load_in_4bit or keys.load_in_8bit):
@@ -27,11 +28,17 @@ def quantization_config(config: Config, precision: Precision) -> Any | None:
         )
     from transformers import BitsAndBytesConfig
 
-    if keys.load_in_8bit:
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type=keys.bnb_4bit_quant_type or "nf4",
-        bnb_4bit_use_double_quant=keys.bnb_4bit_use_double_quant is not False,
-        bnb_4bit_compute_dtype=keys.bnb_4bit_compute_dtype or precision.load_dtype,
-    )
+    options: dict[str, Any] = {"load_in_8bit": True}
+    if keys.load_in_4bit:
+        options = {
+            "load_in_4bit": True,
+            "bnb_4bit_quant_type": keys.bnb_4bit_quant_type or "nf4",
+            "bnb_4bit_use_double_quant": keys.bnb_4bit_use_double_quant is not False,
+            "bnb_4bit_compute_dtype": keys.bnb_4bit_compute_dtype or precision.load_dtype,
+        }
+    more = keys.bnb_config_kwargs or {}
+    known = [name for name in inspect.signature(BitsAndBytesConfig).parameters if name != "kwargs"]
+    for name in more:
+        if name not in known:
+            raise ModelError(f"bnb_config_kwargs: unknown option {name!r}", f"known are {', '.join(known)}", 2)
+    return BitsAndBytesConfig(**options | more)

@@ -5,16 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftl_config.errors import FtlError
+from ftl_runner.models.classes import transformers_class
+from ftl_runner.models.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from ftl_config import Config
-
-
-class ModelError(FtlError):
-    """The base model or its tokenizer cannot be loaded as configured."""
 
 
 _TOKENIZER_FILES = (
@@ -31,18 +28,19 @@ def load_tokenizer(config: Config) -> PreTrainedTokenizerBase:
     """The tokenizer named by ``tokenizer_config`` or, without it, by ``base_model``.
 
     Raises:
-        ModelError: a local directory has no tokenizer files, or the hub has none under that name.
+        ModelError: a local directory has no tokenizer files, the hub has none under that name, or transformers has
+            no class ``tokenizer_type``.
     """
-    from transformers import AutoTokenizer
-
-    source = config.model.tokenizer_config or config.model.base_model
+    keys = config.model
+    source = keys.tokenizer_config or keys.base_model
     assert source is not None, "completeness rules require base_model"
     _check_local(source)
+    trusted = bool(keys.trust_remote_code)
+    loader = transformers_class("tokenizer_type", keys.tokenizer_type, "AutoTokenizer", trust_remote_code=trusted)
+    options = {} if keys.tokenizer_legacy is None else {"legacy": keys.tokenizer_legacy}
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(
-            source,
-            revision=config.model.model_revision,
-            trust_remote_code=bool(config.model.trust_remote_code),
+        tokenizer: Any = loader.from_pretrained(
+            source, revision=keys.model_revision, trust_remote_code=trusted, **options
         )
     except (OSError, ValueError) as error:
         raise ModelError(

@@ -6,8 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ftl_config.errors import FtlError
 from ftl_runner.distributed.deepspeed import deepspeed_config
 from ftl_runner.distributed.fsdp import fsdp_arguments
+from ftl_runner.distributed.ranks import collective_timeout_s
+from ftl_runner.models.kernels import liger_arguments
+from ftl_runner.trainer.compilation import compile_arguments
+from ftl_runner.trainer.hub import hub_arguments
 from ftl_runner.trainer.trackers import tracker_arguments
 
 if TYPE_CHECKING:
@@ -29,7 +34,8 @@ class Schedule:
 def make_schedule(config: Config, num_rows: int, world_size: int) -> Schedule:
     """How many optimizer steps ``num_rows`` training rows make."""
     keys = config.training
-    micro_steps = math.ceil(num_rows / (config.training.micro_batch_size * world_size))
+    whole = math.floor if config.data.dataloader_drop_last else math.ceil
+    micro_steps = whole(num_rows / (config.training.micro_batch_size * world_size))
     accumulation = accumulation_steps(config)
     steps_per_epoch = max(1, math.ceil(micro_steps / accumulation))
     total = math.ceil(float(keys.num_epochs) * steps_per_epoch)
@@ -58,11 +64,6 @@ def make_arguments(config: Config, precision: Precision, schedule: Schedule, wor
         "gradient_accumulation_steps": accumulation_steps(config),
         "num_train_epochs": float(keys.num_epochs),
         "max_steps": keys.max_steps or -1,
-        "learning_rate": keys.learning_rate,
-        "optim": str(keys.optimizer),
-        "optim_args": keys.optim_args if isinstance(keys.optim_args, str) else _optim_args(keys.optim_args),
-        "weight_decay": keys.weight_decay or 0.0,
-        "max_grad_norm": 1.0 if keys.max_grad_norm is None else keys.max_grad_norm,
         "neftune_noise_alpha": keys.neftune_noise_alpha,
         "seed": keys.seed,
         "data_seed": keys.seed,
@@ -70,31 +71,81 @@ def make_arguments(config: Config, precision: Precision, schedule: Schedule, wor
         "fp16": precision.fp16,
         "tf32": precision.tf32,
         "use_cpu": precision.use_cpu,
-        "remove_unused_columns": False,
         "disable_tqdm": True,
         "log_level": "error",
         "log_level_replica": "error",
-        "dataloader_drop_last": False,
-        "dataloader_pin_memory": not precision.use_cpu,
-        "ddp_find_unused_parameters": bool(config.distributed.ddp_find_unused_parameters),
         "deepspeed": deepspeed_config(config, use_cpu=precision.use_cpu),
     }
-    arguments |= {name: value for name, value in _adam(config).items() if value is not None}
+    arguments |= _optimizer(config)
     arguments |= _learning_rate_schedule(config, schedule)
     arguments |= _cadence(config, schedule)
+    arguments |= _loading(config, use_cpu=precision.use_cpu)
     arguments |= _memory(config)
+    arguments |= _data_parallel(config)
+    arguments |= compile_arguments(config, use_cpu=precision.use_cpu)
+    arguments |= liger_arguments(config, use_cpu=precision.use_cpu)
     arguments |= fsdp_arguments(config)
     arguments |= tracker_arguments(config)
+    arguments |= hub_arguments(config)
     return TrainingArguments(**arguments)
+
+
+def _optimizer(config: Config) -> dict[str, Any]:
+    keys = config.training
+    targets = keys.optim_target_modules
+    adam = {"adam_beta1": keys.adam_beta1, "adam_beta2": keys.adam_beta2, "adam_epsilon": keys.adam_epsilon}
+    return {
+        "learning_rate": keys.learning_rate,
+        "optim": str(keys.optimizer),
+        "optim_args": keys.optim_args if isinstance(keys.optim_args, str) else _optim_args(keys.optim_args),
+        "optim_target_modules": targets if targets is None or isinstance(targets, str) else list(targets),
+        "weight_decay": keys.weight_decay or 0.0,
+        "max_grad_norm": 1.0 if keys.max_grad_norm is None else keys.max_grad_norm,
+    } | {name: value for name, value in adam.items() if value is not None}
 
 
 def _optim_args(value: Any) -> str | None:
     return ",".join(f"{name}={item}" for name, item in dict(value).items()) if value else None
 
 
-def _adam(config: Config) -> dict[str, Any]:
-    keys = config.training
-    return {"adam_beta1": keys.adam_beta1, "adam_beta2": keys.adam_beta2, "adam_epsilon": keys.adam_epsilon}
+def _loading(config: Config, *, use_cpu: bool) -> dict[str, Any]:
+    """How batches are drawn and loaded."""
+    keys = config.data
+    loading: dict[str, Any] = {
+        "remove_unused_columns": False,
+        "dataloader_num_workers": keys.dataloader_num_workers or 0,
+        "dataloader_prefetch_factor": keys.dataloader_prefetch_factor,
+        "dataloader_pin_memory": not use_cpu if keys.dataloader_pin_memory is None else keys.dataloader_pin_memory,
+        "dataloader_drop_last": bool(keys.dataloader_drop_last),
+        "accelerator_config": _accelerator_config(keys.accelerator_config),
+    }
+    if keys.curriculum_sampling:
+        loading["train_sampling_strategy"] = "sequential"
+    elif keys.group_by_length and not keys.sample_packing:
+        loading["train_sampling_strategy"] = "group_by_length"
+    return loading
+
+
+def _accelerator_config(options: dict[str, Any] | None) -> dict[str, Any] | None:
+    if not options:
+        return None
+    from transformers.trainer_pt_utils import AcceleratorConfig
+
+    known = AcceleratorConfig().to_dict()
+    for name in options:
+        if name not in known:
+            raise FtlError(f"accelerator_config: unknown option {name!r}", f"known are {', '.join(known)}", exit_code=2)
+    return dict(options)
+
+
+def _data_parallel(config: Config) -> dict[str, Any]:
+    keys = config.distributed
+    return {
+        "ddp_find_unused_parameters": bool(keys.ddp_find_unused_parameters),
+        "ddp_bucket_cap_mb": keys.ddp_bucket_cap_mb,
+        "ddp_broadcast_buffers": keys.ddp_broadcast_buffers,
+        "ddp_timeout": collective_timeout_s(config),
+    }
 
 
 def _learning_rate_schedule(config: Config, schedule: Schedule) -> dict[str, Any]:
@@ -123,11 +174,14 @@ def _cadence(config: Config, schedule: Schedule) -> dict[str, Any]:
     cadence: dict[str, Any] = {
         "logging_steps": logging_steps,
         "logging_first_step": True,
+        # The filter shows the mean of the losses before in place of NaN, which the watchdog has to see.
+        "logging_nan_inf_filter": config.training.loss_watchdog_threshold is None,
         "save_strategy": save[0],
         "eval_strategy": evaluate[0],
         "save_only_model": bool(keys.save_only_model),
         "load_best_model_at_end": bool(keys.load_best_model_at_end),
         "metric_for_best_model": keys.metric_for_best_model,
+        "greater_is_better": keys.greater_is_better,
     }
     if save[1] is not None:
         cadence["save_steps"] = save[1]
@@ -148,7 +202,7 @@ def _strategy(
 
 def _memory(config: Config) -> dict[str, Any]:
     keys = config.training
-    memory: dict[str, Any] = {"torch_compile": keys.torch_compile is True}
+    memory: dict[str, Any] = {"torch_empty_cache_steps": keys.torch_empty_cache_steps}
     if keys.gradient_checkpointing:
         # The non-reentrant form is PyTorch's recommended one and leaves results as they are.
         kwargs = keys.gradient_checkpointing_kwargs

@@ -6,12 +6,26 @@ import time
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ftl_config.protocol import EventType
 from ftl_runner.checkpoints.commit import commit_checkpoint, prune_local, rotate
 from ftl_runner.checkpoints.manifest import FOLDER_PREFIX, committed
 from ftl_runner.context import RunContext
+from ftl_runner.trainer.watchdog import LossWatchdog
+
+
+def make_callbacks(context: RunContext, stop: StopOnSignal, tokens_per_step: float) -> list[TrainerCallback]:
+    """The callbacks of a run; ``tokens_per_step`` is the mean over the prepared set, for the speed in events."""
+    training, keys = context.config.training, context.config.checkpointing
+    callbacks = [ProgressEvents(context, tokens_per_step), stop, CommitCheckpoints(context, keys.save_total_limit)]
+    if keys.save_first_step:
+        callbacks.append(SaveFirstStep())
+    if keys.early_stopping_patience:
+        callbacks.append(EarlyStoppingCallback(keys.early_stopping_patience))
+    if training.loss_watchdog_threshold is not None:
+        callbacks.append(LossWatchdog(training.loss_watchdog_threshold, training.loss_watchdog_patience))
+    return callbacks
 
 
 class ProgressEvents(TrainerCallback):  # type: ignore[misc]
@@ -67,6 +81,14 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
             self.stopped = True
             control.should_save = True
             control.should_training_stop = True
+
+
+class SaveFirstStep(TrainerCallback):  # type: ignore[misc]
+    """``save_first_step``: a checkpoint after the first step shows early that saving works."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step == 1:
+            control.should_save = True
 
 
 class CommitCheckpoints(TrainerCallback):  # type: ignore[misc]

@@ -20,18 +20,24 @@ _WANDB_ENV = {
     "wandb_watch": "WANDB_WATCH",
     "wandb_log_model": "WANDB_LOG_MODEL",
 }
-_MLFLOW_ENV = {"mlflow_tracking_uri": "MLFLOW_TRACKING_URI", "mlflow_experiment_name": "MLFLOW_EXPERIMENT_NAME"}
+_MLFLOW_ENV = {
+    "mlflow_tracking_uri": "MLFLOW_TRACKING_URI",
+    "mlflow_experiment_name": "MLFLOW_EXPERIMENT_NAME",
+    "hf_mlflow_log_artifacts": "HF_MLFLOW_LOG_ARTIFACTS",
+}
 _COMET_ENV = {
     "comet_project_name": "COMET_PROJECT_NAME",
     "comet_workspace": "COMET_WORKSPACE",
     "comet_mode": "COMET_START_MODE",
+    "comet_online": "COMET_START_ONLINE",
+    "comet_experiment_key": "COMET_EXPERIMENT_KEY",
 }
-# tracker -> (key that switches it on, keys that imply it, package, environment it reads)
-_TRACKERS: dict[str, tuple[str, tuple[str, ...], str, dict[str, str]]] = {
-    "wandb": ("use_wandb", ("wandb_project",), "wandb", _WANDB_ENV),
-    "mlflow": ("use_mlflow", ("mlflow_experiment_name",), "mlflow", _MLFLOW_ENV),
-    "comet_ml": ("use_comet", ("comet_project_name",), "comet_ml", _COMET_ENV),
-    "tensorboard": ("use_tensorboard", (), "tensorboard", {}),
+# tracker -> (key that switches it on, keys that imply it, packages that do, environment it reads)
+_TRACKERS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...], dict[str, str]]] = {
+    "wandb": ("use_wandb", ("wandb_project",), ("wandb",), _WANDB_ENV),
+    "mlflow": ("use_mlflow", ("mlflow_experiment_name",), ("mlflow",), _MLFLOW_ENV),
+    "comet_ml": ("use_comet", ("comet_project_name",), ("comet_ml",), _COMET_ENV),
+    "tensorboard": ("use_tensorboard", (), ("tensorboard", "tensorboardX"), {}),
 }
 
 
@@ -43,17 +49,19 @@ def tracker_arguments(config: Config) -> dict[str, Any]:
     """
     keys = config.logging
     wanted = []
-    for name, (switch, implied, package, variables) in _TRACKERS.items():
+    for name, (switch, implied, packages, variables) in _TRACKERS.items():
         enabled = getattr(keys, switch, None)
         if enabled is None:
             enabled = any(getattr(keys, key, None) for key in implied)
         if not enabled:
             continue
-        if importlib.util.find_spec(package) is None:
-            raise FtlError(f"{switch} is on, but the package {package} is not installed", f"pip install {package}", 2)
+        if all(importlib.util.find_spec(package) is None for package in packages):
+            message = f"{switch} is on, but the package {packages[0]} is not installed"
+            raise FtlError(message, f"pip install {packages[0]}", exit_code=2)
         for key, variable in variables.items():
             value = getattr(keys, key, None)
-            if value:
-                os.environ.setdefault(variable, str(value))
+            if value not in (None, ""):
+                os.environ.setdefault(variable, str(value).lower() if isinstance(value, bool) else str(value))
         wanted.append(name)
-    return {"report_to": wanted or "none", "run_name": getattr(keys, "wandb_name", None)}
+    # The Trainer has one name for all trackers; wandb reads its own from the environment too.
+    return {"report_to": wanted or "none", "run_name": keys.wandb_name or keys.mlflow_run_name}

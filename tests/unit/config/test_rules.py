@@ -106,6 +106,7 @@ COMPUTE: list[Case] = [
     ("frozen_parameters_need_plain_checkpointing", "gradient_checkpointing: true\ngradient_checkpointing_kwargs: {use_reentrant: true}\nselective_checkpointing: true", "gradient_checkpointing_kwargs.use_reentrant", "has to be false"),
     ("model_takes_checkpointing", "base_model: mosaicml/mpt-7b\ngradient_checkpointing: true", "gradient_checkpointing", "not possible with MPT"),
     ("compile_options_need_compile", "torch_compile_options: {shape_padding: true}", "torch_compile_options", "needs torch_compile"),
+    ("compile_options_need_compile", "torch_compile_mode: max-autotune", "torch_compile_mode", "has no effect without"),
     ("compile_options_need_compile", "torch_compile: true\ntorch_compile_options: {shape_pading: true}", "torch_compile_options.shape_pading", "unknown flag"),
     ("slow_tokenizers_are_gone", "tokenizer_use_fast: false", "tokenizer_use_fast", "the Rust tokenizers only"),
     ("one_memory_limit", "max_memory: {0: 20GiB}\ngpu_memory_limit: 20", "max_memory", "cannot be combined with gpu_memory_limit"),
