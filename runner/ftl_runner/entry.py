@@ -77,6 +77,22 @@ def evaluate(loaded: LoadedConfig) -> None:
     click.echo(json.dumps(run(loaded.config)))
 
 
+def _list_types(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        from ftl_runner.preprocess import print_types
+
+        print_types()
+        context.exit()
+
+
+@click.option(
+    "--list-types",
+    is_flag=True,
+    is_eager=True,  # like --help: CONFIG is not asked for
+    expose_value=False,
+    callback=_list_types,
+    help="Show every dataset type with a row it reads.",
+)
 @click.option("--debug", "show_examples", is_flag=True, help="Show examples with their tokens coloured by label.")
 @click.option("--debug-num-examples", default=1, show_default=True, type=click.IntRange(min=1))
 @config_command("Tokenize and cache the dataset, and say what is in it.")

@@ -1,7 +1,8 @@
-"""``ftl preprocess``: fill the prepared-dataset cache, and say what is in it."""
+"""``ftl preprocess``: fill the prepared-dataset cache, and say what is in it; list the types of rows."""
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,21 @@ def preprocess(config: Config, *, num_examples: int) -> None:
     from ftl_runner.models.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(config)
-    prepared = prepare(config, tokenizer, cache_root=None, on_progress=lambda text: sys.stderr.write(text + "\n"))
+    prepared = prepare(config, tokenizer, cache_root=None, on_progress=_say)
     if num_examples:
         print_examples(prepared.train, tokenizer, num_examples)
     print_report(prepared.report)
+
+
+def print_types() -> None:
+    """Print every ``type:`` that a dataset may have, with a row that it reads, in the order of the registry."""
+    from ftl_runner.data import list_types
+
+    types = list_types()
+    width = max(len(name) for name, _ in types)
+    for name, row in types:
+        sys.stdout.write(f"{name:{width}}  {json.dumps(row, ensure_ascii=False)}\n")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
