@@ -6,6 +6,7 @@ memory does not grow with the data but for a few numbers a row.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -139,6 +140,7 @@ _worker: tuple[Sequence[Entry], BuildOptions] | None = None
 def _start_worker(entries: Sequence[Entry], options: BuildOptions) -> None:
     global _worker
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are the parallelism
+    gc.freeze()  # or every full collection walks, and so copies, all that the parent has loaded
     _worker = (entries, options)
 
 

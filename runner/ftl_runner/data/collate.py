@@ -47,6 +47,8 @@ class PaddedCollator:
         self.pad_id, self.length, self.multiple = pad_id, length, multiple
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        if any(row.get("position_ids") is not None for row in rows):  # a packed evaluation set beside unpacked training
+            return PackedCollator(self.pad_id, self.length, self.multiple, flat=False)(rows)
         ids, labels = _column(rows, "input_ids"), _column(rows, "labels")
         width = _padded_width(ids, self.length, self.multiple)
         mask = np.arange(width)[None, :] < np.array([len(row) for row in ids])[:, None]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from ftl_runner.data.errors import RowError
 from ftl_runner.data.locate import Located, Piece, locate
@@ -49,8 +50,9 @@ class MaskPolicy:
     last_turn_only: bool = False
     """Axolotl's legacy mode: ``roles_to_train: []`` without a ``train_on_*`` key."""
 
-    @property
+    @cached_property
     def terminators(self) -> tuple[str, ...]:
+        """Longest first, so that of two that begin at one place the longer is found."""
         tokens = (*self.eot_tokens, *((self.eos_token,) if self.eos_token else ()))
         return tuple(sorted(set(tokens), key=lambda token: (-len(token), token)))
 

@@ -105,7 +105,7 @@ class _ChatFormat:
         return [Message("system", text, {"role": "system", "content": text}), *messages]
 
     def _message(self, item: Any, number: int) -> Message:
-        if not isinstance(item, Mapping):
+        if not isinstance(item, dict):
             raise RowError(f"message {number} is {describe(item)}, not an object with role and content")
         role = self._role(item, number)
         fields: dict[str, Any] = {"role": role}
