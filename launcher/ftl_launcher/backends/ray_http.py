@@ -15,6 +15,7 @@ from urllib import error, request
 from urllib.parse import quote, urlsplit
 
 from ftl_config.errors import FtlError
+from ftl_config.protocol import EVENT_PREFIX
 from ftl_launcher.backends.protocol import BackendState
 from ftl_launcher.states import RunState
 
@@ -112,7 +113,7 @@ def job_state(endpoint: Endpoint, submission_id: str) -> BackendState:
     return BackendState(
         state=_STATES[job["status"]],
         exit_code=job.get("driver_exit_code"),
-        message=job.get("message"),
+        message=_short_message(job.get("message")),
         started_at=_seconds(job.get("start_time")),
         ended_at=_seconds(job.get("end_time")),
     )
@@ -166,6 +167,15 @@ def _opener(address: str) -> request.OpenerDirector:
     if host == "localhost" or host.startswith("127.") or host == "::1":
         return request.build_opener(request.ProxyHandler({}))
     return request.build_opener()
+
+
+def _short_message(message: str | None) -> str | None:
+    """Ray quotes the end of the log in its message: keep what it says itself, and the last line of free text."""
+    if message is None:
+        return None
+    head, quoted, log = message.partition(", last available logs")
+    words = [line for line in log.splitlines()[1:] if line.strip() and EVENT_PREFIX not in line]
+    return f"{head}: {words[-1].strip()}" if quoted and words else head
 
 
 def _seconds(milliseconds: int | None) -> float | None:

@@ -113,12 +113,18 @@ def _run(argv: list[str], env: dict[str, str], *, title: str, as_json: bool) -> 
         code, progress = run_child(argv, env, display, Redactor.from_environment(default_secret_names()))
     finally:
         display.close()
+    code = runner_exit_code(code, progress)
     if as_json:
         print_json({"exit_code": code, **progress.to_dict()})
         return code
     print_summary(progress, title, progress.status or ("succeeded" if code == 0 else "failed"))
     _report_failure(code, progress)
     return code
+
+
+def runner_exit_code(code: int, progress: Progress) -> int:
+    """The runner's own exit code: torchrun and deepspeed turn every failure of their workers into 1."""
+    return progress.exit_code if code == 1 and progress.exit_code else code
 
 
 def _report_failure(code: int, progress: Progress) -> None:

@@ -63,6 +63,22 @@ def test_job_state(endpoint: Endpoint) -> None:
         ray_http.job_state(endpoint, "broken")
 
 
+@pytest.mark.parametrize(
+    ("message", "short"),
+    [
+        (None, None),
+        ("Job finished successfully.", "Job finished successfully."),
+        (
+            "Job entrypoint command failed with exit code 1, last available logs (truncated to 20,000 chars):\n"
+            "Traceback (most recent call last):\nValueError: no rows\n::ftl:: {}\n",
+            "Job entrypoint command failed with exit code 1: ValueError: no rows",
+        ),
+    ],
+)
+def test_a_quoted_log_is_cut_to_its_last_line(message: str | None, short: str | None) -> None:
+    assert ray_http._short_message(message) == short
+
+
 def test_stop(endpoint: Endpoint) -> None:
     ray_http.stop_job(endpoint, "known")
     with pytest.raises(FtlError, match="knows no job"):

@@ -14,8 +14,9 @@ import pytest
 
 from ftl_launcher import cli
 from ftl_launcher.child import run_child
-from ftl_launcher.commands.train import train_command
+from ftl_launcher.commands.train import runner_exit_code, train_command
 from ftl_launcher.display import PlainDisplay
+from ftl_launcher.progress import Progress
 
 STANDIN = Path(__file__).resolve().parents[2] / "services/standin"
 
@@ -66,6 +67,13 @@ def test_train_takes_the_runners_exit_code(
 def test_train_checks_first(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["train", str(config_file), "--learning-rate", "fast"]) == 2
     assert "Running" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("code", "told", "expected"), [(1, 10, 10), (1, None, 1), (0, None, 0), (137, 10, 137), (1, 0, 1)]
+)
+def test_exit_code_of_workers_is_not_lost_in_torchrun(code: int, told: int | None, expected: int) -> None:
+    assert runner_exit_code(code, Progress(exit_code=told)) == expected
 
 
 def test_launcher_arguments_need_a_launcher(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
