@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 
 _MAX_SAMPLES = 3
 _MAX_SAMPLE_CHARS = 1200
+_SHOWN_ABOVE = frozenset(
+    {"run_id", "config_digest", "steps", "steps_this_attempt", "first_loss", "final_loss", "eval_loss"}
+)
+"""Metrics that the title and the rows made from the events tell already."""
+_LABELS = {"world_size": "workers", "tokens_per_s": "tokens/s", "train_s": "training", "total_s": "whole run"}
 _STYLES = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "preempted": "yellow"}
 
 
@@ -40,7 +45,9 @@ def _figures(progress: Progress) -> list[tuple[str, str]]:
     if progress.eval_loss is not None:
         rows.append(("eval loss", formats.number(progress.eval_loss)))
     rows += [
-        (key.replace("_", " "), _metric(key, value)) for key, value in progress.summary.items() if _is_plain(value)
+        (_LABELS.get(key, key.replace("_", " ")), _metric(key, value))
+        for key, value in progress.summary.items()
+        if _is_plain(value) and key not in _SHOWN_ABOVE and not (key == "attempt" and value == 1)
     ]
     if progress.checkpoint_uri:
         rows.append(("last checkpoint", f"{progress.checkpoint_uri} (step {progress.checkpoint_step})"))

@@ -17,8 +17,8 @@ SHIPPED_NAMES = (
 def shipped_name(value: str) -> str | None:
     """The shipped file that a config's ``deepspeed`` text names, or None for a path of the user's.
 
-    ``zero2``, ``zero2.json`` and ``deepspeed_configs/zero2.json`` (also below another directory) name the same file. A file of
-    the user's in that place goes first; whether there is one is the caller's to look up.
+    ``zero2``, ``zero2.json`` and ``deepspeed_configs/zero2.json`` (also below another directory) name the same file.
+    A file of the user's in that place goes first; whether there is one is the caller's to look up.
     """
     head, _, name = value.rpartition("/")
     name = f"{name.removesuffix('.json')}.json"

@@ -32,7 +32,7 @@ class Env(StrEnum):
     EVENTS = "FTL_EVENTS"
     """``stdout``: print the event stream with EVENT_PREFIX. Unset: human lines."""
     RAY_ADDRESS = "FTL_RAY_ADDRESS"
-    """Ray GCS address the driver joins; unset inside a Ray job (Ray tells the driver itself) and for an embedded Ray."""
+    """Ray GCS address the driver joins; unset inside a Ray job (Ray tells it) and for an embedded Ray."""
     NUM_NODES = "FTL_NUM_NODES"
     NODE_RANK = "FTL_NODE_RANK"
     HEAD_ADDRESS = "FTL_HEAD_ADDRESS"
@@ -57,17 +57,30 @@ class ExitCode(IntEnum):
 
 
 class EventType(StrEnum):
-    PHASE = "phase"  # phase: setup|ray|data|model|train|save|sample; message
-    TRAIN_START = "train_start"  # total_steps, start_step, num_epochs, world_size, trainable_params, total_params, num_rows, attempt
-    STEP = "step"  # step, total_steps, epoch, loss, learning_rate, grad_norm, tokens_per_s, eta_s
-    EVAL = "eval"  # step, eval_loss
-    CHECKPOINT = "checkpoint"  # step, uri, size_bytes, duration_s
-    RESUMED = "resumed"  # step, uri, attempt
-    SAMPLE = "sample"  # prompt, base, tuned
-    WARNING = "warning"  # message
-    ERROR = "error"  # message, hint, exit_code
-    SUMMARY = "summary"  # metrics: what metrics.json holds; files: name -> path or URI
-    END = "end"  # status: succeeded|failed|cancelled|preempted; exit_code
+    """The kinds of events, each with its fields."""
+
+    PHASE = "phase"
+    """phase (setup, ray, data, model, train, save, sample), message."""
+    TRAIN_START = "train_start"
+    """total_steps, start_step, num_epochs, world_size, trainable_params, total_params, num_rows, attempt."""
+    STEP = "step"
+    """step, total_steps, epoch, loss, learning_rate, grad_norm, tokens_per_s, eta_s."""
+    EVAL = "eval"
+    """step, eval_loss."""
+    CHECKPOINT = "checkpoint"
+    """step, uri, size_bytes, duration_s."""
+    RESUMED = "resumed"
+    """step, uri, attempt."""
+    SAMPLE = "sample"
+    """prompt, base, tuned."""
+    WARNING = "warning"
+    """message."""
+    ERROR = "error"
+    """message, hint, exit_code."""
+    SUMMARY = "summary"
+    """metrics (what metrics.json holds), files (name to path or URI)."""
+    END = "end"
+    """status (succeeded, failed, cancelled, preempted), exit_code."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from ftl_config import Config, LoadedConfig
 from ftl_config.protocol import Env, EventType
 from ftl_runner.checkpoints.commit import RunIdentity
-from ftl_runner.checkpoints.manifest import Manifest
+from ftl_runner.checkpoints.resume import ResumePoint
 from ftl_runner.checkpoints.store import CheckpointStore
 from ftl_runner.clock import PhaseClock
 from ftl_runner.distributed.ranks import Ranks
@@ -22,13 +22,14 @@ class TrainJob:
     """A training run as its starter describes it; picklable, holds no secret.
 
     ``checkpoint_uri`` None means the output directory. ``resume`` continues from the newest committed checkpoint
-    where there is one.
+    where there is one, else from the one that ``start_from`` names (``<path or URI>/checkpoint-<step>``).
     """
 
     loaded: LoadedConfig
     run_id: str
     checkpoint_uri: str | None
     resume: bool
+    start_from: str | None = None
     workdir: str = field(default_factory=os.getcwd)
 
     @property
@@ -51,7 +52,7 @@ class RunContext:
     store: CheckpointStore
     identity: RunIdentity
     clock: PhaseClock
-    resume_from: Manifest | None
+    resume_from: ResumePoint | None
 
     @property
     def config(self) -> Config:
@@ -84,4 +85,5 @@ def job_from_environment(loaded: LoadedConfig) -> TrainJob:
     run_id = os.environ.get(Env.RUN_ID)
     uri = os.environ.get(Env.CHECKPOINT_URI) or (str(keys.checkpoint) if keys.checkpoint else None)
     resume = run_id is not None or bool(keys.auto_resume_from_checkpoints) or keys.resume_from_checkpoint is True
-    return TrainJob(loaded, run_id or Path(keys.output_dir).name, uri, resume)
+    start_from = keys.resume_from_checkpoint if isinstance(keys.resume_from_checkpoint, str) else None
+    return TrainJob(loaded, run_id or Path(keys.output_dir).name, uri, resume, start_from)

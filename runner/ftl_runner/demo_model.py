@@ -32,6 +32,9 @@ def write_demo_model(target: Path) -> Path:
 
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     tokenizer: Any = AutoTokenizer.from_pretrained(**source)
+    # The GGUF names the start-of-turn token as end of text; the model's own configuration says the end-of-turn token.
+    tokenizer.add_special_tokens({"eos_token": "<|im_end|>", "pad_token": "<|im_end|>"})
+    tokenizer.clean_up_tokenization_spaces = False
     loaded: Any = AutoModelForCausalLM.from_pretrained(
         **source, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
     )

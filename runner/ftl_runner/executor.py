@@ -23,9 +23,10 @@ EXECUTORS = ("single", "ray", "torchrun", "deepspeed")
 def run_training(loaded: LoadedConfig, *, debug: bool = False) -> int:
     """Execute a training run and report how it ended; returns the exit code."""
     job = job_from_environment(loaded)
-    send = StreamSender(machine_readable=os.environ.get(Env.EVENTS) == "stdout")
+    behind_launcher = os.environ.get(Env.EVENTS) == "stdout"  # which has shown the config's warnings already
+    send = StreamSender(machine_readable=behind_launcher)
     is_main = os.environ.get("RANK", "0") == "0"
-    for warning in loaded.warnings if is_main else ():
+    for warning in loaded.warnings if is_main and not behind_launcher else ():
         send(Event(EventType.WARNING, {"message": f"{warning.key}: {warning.message}".removeprefix(": ")}))
     stop = StopSignal()
     stop.listen()

@@ -46,7 +46,7 @@ def _disk_full(error: BaseException, output_dir: Path) -> FtlError:
     free_mb = _free_bytes(output_dir) / 2**20
     return FtlError(
         f"the disk of {output_dir} is full ({free_mb:.0f} MiB free) while saving: {_first_line(error)}",
-        "free some space or lower save_total_limit; the last committed checkpoint is intact, and the run can be resumed",
+        "free some space or lower save_total_limit; the last committed checkpoint is intact: resume from it",
     )
 
 

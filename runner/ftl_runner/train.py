@@ -9,8 +9,14 @@ from pathlib import Path
 
 from ftl_config.protocol import Event, EventType
 from ftl_runner.checkpoints.commit import RunIdentity, prune_local
-from ftl_runner.checkpoints.manifest import Manifest, committed
-from ftl_runner.checkpoints.resume import begin_attempt, check_resumable, newest_checkpoint
+from ftl_runner.checkpoints.manifest import committed
+from ftl_runner.checkpoints.resume import (
+    ResumePoint,
+    begin_attempt,
+    check_resumable,
+    named_checkpoint,
+    newest_checkpoint,
+)
 from ftl_runner.checkpoints.store import CheckpointStore, open_store
 from ftl_runner.clock import PhaseClock
 from ftl_runner.context import Outcome, RunContext, TrainJob
@@ -54,12 +60,14 @@ def train(job: TrainJob, send: Callable[[Event], None], stop: StopSignal) -> Out
         raise
 
 
-def _begin(job: TrainJob, store: CheckpointStore, ranks: Ranks, events: EventStream) -> tuple[int, Manifest | None]:
+def _begin(job: TrainJob, store: CheckpointStore, ranks: Ranks, events: EventStream) -> tuple[int, ResumePoint | None]:
     """Count the attempt and choose the checkpoint on the main rank, for all ranks alike."""
-    chosen: tuple[int, Manifest | None] = (0, None)
+    chosen: tuple[int, ResumePoint | None] = (0, None)
     if ranks.is_main:
-        attempt = begin_attempt(store, job.run_id, ranks.world_size)
-        chosen = (attempt, newest_checkpoint(store) if job.resume else None)
+        point = newest_checkpoint(store) if job.resume else None
+        if point is None and job.start_from:
+            point = named_checkpoint(job.start_from)
+        chosen = (begin_attempt(store, job.run_id, ranks.world_size), point)
     attempt, resume_from = ranks.gather(chosen)[0]
     if resume_from is not None:
         keys = job.loaded.config.distributed

@@ -179,7 +179,8 @@ def test_killed_watchdog_takes_its_ray_along_and_the_run_is_lost() -> None:
     wait_for(lambda: not any(is_alive(f"{pid}:0") for pid in family), 60)
     store = RunStore(records_file())
     assert refresh(store, store.get("shot")).state == "lost"
-    assert store.get("shot").state.can_resume
+    assert ftl("resume", "shot", STANDIN_STEPS="3").returncode == 0
+    assert not Path(head["temp_dir"]).exists()
 
 
 def test_launcher_killed_before_the_job_was_submitted(monkeypatch: pytest.MonkeyPatch) -> None:

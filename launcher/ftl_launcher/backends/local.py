@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets as random
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +29,8 @@ from ftl_launcher.states import RunState
 _READY_TIMEOUT_S = 240.0
 _POLL_S = 0.1
 _LAST_LAUNCH_TIMEOUT_S = 60.0
+TEMP_PREFIX = "ftl-"
+"""Of the folder that a run's Ray keeps its session in."""
 
 _UNSUITABLE = {
     "spot": "launch.spot: this machine is not rented; leave the key out or choose a --cloud",
@@ -126,7 +129,14 @@ def _wait_for_last_launch(run_dir: RunDir) -> None:
 
 
 def _clear_last_launch(run_dir: RunDir, launch_number: int) -> None:
-    """Keep the log of the launch before under its number; forget where its Ray was."""
+    """Keep the log of the launch before under its number; forget where its Ray was.
+
+    A watchdog that was killed outright could not remove Ray's folder, so that is done here.
+    """
+    head = _read_json(run_dir.head)
+    left = Path(head.get("temp_dir", "/"))
+    if left.name.startswith(TEMP_PREFIX) and not is_alive(head.get("watchdog")):
+        shutil.rmtree(left, ignore_errors=True)
     if run_dir.driver_log.exists():
         run_dir.driver_log.replace(run_dir.log_of(launch_number - 1))
     for path in (run_dir.driver_log, run_dir.head, run_dir.result):
@@ -154,7 +164,8 @@ def _start_watchdog(run_dir: RunDir, plan: RunPlan, secrets: Mapping[str, str]) 
     }
     with open(run_dir.head_log, "ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "ftl_launcher.backends.local_head", str(run_dir.path)],
+            # -P: a `types.py` or `ray/` in the user's folder is no module of ours.
+            [sys.executable, "-P", "-m", "ftl_launcher.backends.local_head", str(run_dir.path)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

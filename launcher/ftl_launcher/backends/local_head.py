@@ -24,6 +24,7 @@ from typing import Any
 
 from ftl_config.errors import FtlError
 from ftl_launcher.backends import ray_http
+from ftl_launcher.backends.local import TEMP_PREFIX
 from ftl_launcher.backends.protocol import BackendState
 from ftl_launcher.backends.ray_http import Endpoint
 from ftl_launcher.host import detected_gpus
@@ -111,6 +112,7 @@ def _ray_command(plan: RunPlan, ports: dict[str, int], temp_dir: Path) -> list[s
     memory_mb = int(os.environ.get("FTL_RAY_OBJECT_STORE_MB") or _OBJECT_STORE_MB)
     return [
         sys.executable,
+        "-P",
         "-m",
         "ray.scripts.scripts",
         "start",
@@ -238,7 +240,7 @@ def _temp_dir() -> Iterator[Path]:
     parent = tempfile.gettempdir()
     if len(parent) > _MAX_TEMP_PATH - len("/ftl-12345678"):
         parent = "/tmp"  # noqa: S108 - mkdtemp makes a folder of mode 0700 in it
-    path = Path(tempfile.mkdtemp(prefix="ftl-", dir=parent))
+    path = Path(tempfile.mkdtemp(prefix=TEMP_PREFIX, dir=parent))
     try:
         yield path
     finally:

@@ -8,6 +8,7 @@ from ftl_config.protocol import EventType
 from ftl_runner.checkpoints.resume import fetch_checkpoint
 from ftl_runner.context import Outcome, RunContext
 from ftl_runner.models.adapter import add_adapter
+from ftl_runner.models.attention import packing_leak
 from ftl_runner.models.kernels import liger_warning
 from ftl_runner.models.loader import load_base_model
 from ftl_runner.models.precision import choose_precision
@@ -41,6 +42,9 @@ def run(context: RunContext) -> Outcome:
             context.warn(warning)
         model = add_adapter(base, config)
 
+    leak = packing_leak(model.config.model_type) if config.data.sample_packing else None
+    if leak is not None:
+        context.warn(leak)
     stop = StopOnSignal(context)
     trainer = _make_trainer(context, model, arguments, prepared, tokenizer, schedule, stop)
     resume_folder = None
@@ -101,18 +105,18 @@ def _make_trainer(
 
 
 def _fetch_resume(context: RunContext) -> str:
-    manifest = context.resume_from
-    assert manifest is not None
+    point = context.resume_from
+    assert point is not None
     if context.ranks.is_node_leader:
-        fetch_checkpoint(context.store, manifest, context.output_dir)
+        fetch_checkpoint(point, context.output_dir)
     context.ranks.barrier()
     context.events.emit(
         EventType.RESUMED,
-        step=manifest.step,
-        uri=f"{context.store.uri}/{manifest.folder}",
+        step=point.step,
+        uri=point.uri,
         attempt=context.identity.attempt,
     )
-    return str(context.output_dir / manifest.folder)
+    return str(context.output_dir / point.manifest.folder)
 
 
 def _announce(context: RunContext, trainer: Trainer, prepared: Prepared, schedule: Schedule) -> None:

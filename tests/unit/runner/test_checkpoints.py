@@ -7,10 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
 from conftest import S3Server
 from ftl_runner.checkpoints.commit import RunIdentity, commit_checkpoint, prune_local, rotate
 from ftl_runner.checkpoints.manifest import MANIFEST_NAME, committed, matches
-from ftl_runner.checkpoints.resume import ResumeError, begin_attempt, check_resumable, fetch_checkpoint, newest_checkpoint
+from ftl_runner.checkpoints.resume import (
+    ResumeError,
+    begin_attempt,
+    check_resumable,
+    fetch_checkpoint,
+    named_checkpoint,
+    newest_checkpoint,
+)
 from ftl_runner.checkpoints.retry import with_retries
 from ftl_runner.checkpoints.store import CheckpointStore, FsspecStore, StoreError, open_store
 from ftl_runner.distributed.ranks import Ranks
@@ -44,9 +52,10 @@ def test_committed_checkpoint_comes_back_whole(open_test_store: OpenStore, tmp_p
     folder = write_checkpoint(tmp_path / "node-a", 20)
     commit_checkpoint(open_test_store(), folder, 20, IDENTITY, ALONE)
 
-    manifest = newest_checkpoint(open_test_store())
-    assert manifest is not None
-    fetched = fetch_checkpoint(open_test_store(), manifest, tmp_path / "node-b")
+    point = newest_checkpoint(open_test_store())
+    assert point is not None
+    fetched = fetch_checkpoint(point, tmp_path / "node-b")
+    manifest = point.manifest
     assert (fetched / "adapter.safetensors").read_text() == "weights 20"
     assert (fetched / "global_step" / "rank0.pt").read_text() == "optimizer 20"
     assert (manifest.run_id, manifest.step, manifest.world_size) == ("run-a", 20, 1)
@@ -69,10 +78,10 @@ def test_damaged_checkpoint_is_refused(open_test_store: OpenStore, tmp_path: Pat
     store = open_test_store()
     commit_checkpoint(store, write_checkpoint(tmp_path / "n", 5), 5, IDENTITY, ALONE)
     store.write("checkpoint-5/adapter.safetensors", b"weights X")
-    manifest = newest_checkpoint(store)
-    assert manifest is not None
+    point = newest_checkpoint(store)
+    assert point is not None
     with pytest.raises(ResumeError, match="damaged"):
-        fetch_checkpoint(open_test_store(), manifest, tmp_path / "other")
+        fetch_checkpoint(point, tmp_path / "other")
 
 
 def test_rotation_keeps_the_newest_and_the_best(open_test_store: OpenStore, tmp_path: Path) -> None:
@@ -89,12 +98,31 @@ def test_intact_local_copy_is_not_fetched_again(open_test_store: OpenStore, tmp_
     folder = write_checkpoint(tmp_path / "n", 7)
     store = open_test_store()
     commit_checkpoint(store, folder, 7, IDENTITY, ALONE)
-    manifest = newest_checkpoint(store)
-    assert manifest is not None
-    assert matches(folder, manifest)
+    point = newest_checkpoint(store)
+    assert point is not None
+    assert matches(folder, point.manifest)
     before = (folder / "adapter.safetensors").stat().st_mtime_ns
-    assert fetch_checkpoint(store, manifest, tmp_path / "n") == folder
+    assert fetch_checkpoint(point, tmp_path / "n") == folder
     assert (folder / "adapter.safetensors").stat().st_mtime_ns == before
+
+
+def test_named_checkpoint_is_found_wherever_it_lies(open_test_store: OpenStore, tmp_path: Path) -> None:
+    store = open_test_store()
+    for step in (10, 20):
+        commit_checkpoint(store, write_checkpoint(tmp_path / "n", step), step, IDENTITY, ALONE)
+    point = named_checkpoint(f"{store.uri}/checkpoint-10")
+    assert (fetch_checkpoint(point, tmp_path / "other") / "adapter.safetensors").read_text() == "weights 10"
+    for wrong in (f"{store.uri}/checkpoint-15", f"{store.uri}/final"):
+        with pytest.raises(ResumeError, match="checkpoint"):
+            named_checkpoint(wrong)
+
+
+def test_checkpoint_of_another_trainer_needs_no_manifest(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "axolotl-out", 30)
+    (folder / "trainer_state.json").write_text("{}")
+    point = named_checkpoint(str(folder))
+    assert point.step == 30
+    assert (fetch_checkpoint(point, tmp_path / "ours") / "adapter.safetensors").is_file()
 
 
 def test_attempts_count_up(open_test_store: OpenStore) -> None:
@@ -114,12 +142,12 @@ def test_racing_starters_get_different_attempts(kind: str, tmp_path: Path, reque
 def test_sharded_optimizer_needs_the_same_number_of_workers(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     commit_checkpoint(store, write_checkpoint(tmp_path, 3), 3, IDENTITY, ALONE)
-    manifest = newest_checkpoint(store)
-    assert manifest is not None
-    assert check_resumable(manifest, "digest-a", 2, sharded=False) == []
-    assert "configuration changed" in check_resumable(manifest, "digest-b", 1, sharded=True)[0]
+    point = newest_checkpoint(store)
+    assert point is not None
+    assert check_resumable(point, "digest-a", 2, sharded=False) == []
+    assert "configuration changed" in check_resumable(point, "digest-b", 1, sharded=True)[0]
     with pytest.raises(ResumeError, match="saved by 1 workers"):
-        check_resumable(manifest, "digest-a", 2, sharded=True)
+        check_resumable(point, "digest-a", 2, sharded=True)
 
 
 def test_missing_bucket_is_named(s3: S3Server, tmp_path: Path) -> None:
