@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.services.s3 import ROOT, S3_CREDENTIALS, S3Server, running_s3_server
+
 DATA = ROOT / "templates/examples/data/answer_why_try.jsonl"
-S3_CREDENTIALS = {
-    "AWS_ACCESS_KEY_ID": "planted-key-id-5Qk2",
-    "AWS_SECRET_ACCESS_KEY": "planted-secret-9fX7wZ",
-    "AWS_DEFAULT_REGION": "us-east-1",
-}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,32 +26,15 @@ def _isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for name in (*S3_CREDENTIALS, "AWS_ENDPOINT_URL", "AWS_PROFILE", "FTL_RUN_ID", "FTL_CHECKPOINT_URI", "FTL_EVENTS"):
         monkeypatch.delenv(name, raising=False)
-
-
-@dataclass(frozen=True)
-class S3Server:
-    """A running S3-protocol server; ``environment`` is what boto3 needs to talk to it."""
-
-    endpoint: str
-    bucket: str
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {**S3_CREDENTIALS, "AWS_ENDPOINT_URL": self.endpoint}
+    if "boto3" in sys.modules:  # its default session remembers the credentials of an earlier test
+        monkeypatch.setattr(sys.modules["boto3"], "DEFAULT_SESSION", None)
 
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3Server]:
     """moto on loopback with the bucket ``ftl-test``."""
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts/s3_server.py"), "ftl-test"], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    endpoint = process.stdout.readline().strip()
-    assert endpoint.startswith("http://127.0.0.1:")
-    yield S3Server(endpoint, "ftl-test")
-    process.terminate()
-    process.wait(20)
+    with running_s3_server("ftl-test") as server:
+        yield server
 
 
 @pytest.fixture

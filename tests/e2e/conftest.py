@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import S3Server
-from e2e.ftl_cli import Ftl
+from tests.e2e.ftl_cli import Ftl
+from tests.services.s3 import S3Server
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ import boto3
 import pytest
 import torch
 
-from conftest import DATA, S3_CREDENTIALS, S3Server
-from e2e.ftl_cli import Ftl, losses, read_events, read_metrics, write_config
+from tests.e2e.ftl_cli import Ftl, losses, read_events, read_metrics, write_config
+from tests.services.s3 import ROOT, S3_CREDENTIALS, S3Server
 
 pytestmark = pytest.mark.slow
+DATA = ROOT / "templates/examples/data/answer_why_try.jsonl"
 HELD_OUT = DATA.with_name("answer_why_try_heldout.jsonl")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from e2e.ftl_cli import Ftl, losses, reached_step, read_events, wait_for, write_config
+from tests.e2e.ftl_cli import Ftl, losses, reached_step, read_events, wait_for, write_config
 
 pytestmark = pytest.mark.slow
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from conftest import ROOT, S3_CREDENTIALS, S3Server
-from e2e.ftl_cli import Ftl, read_events, write_config
+from tests.e2e.ftl_cli import Ftl, read_events, write_config
+from tests.services.s3 import S3_CREDENTIALS, S3Server, running_s3_server
 
 GOOD = """\
 base_model: {model}
@@ -124,16 +122,8 @@ class TestObjectStore:
     @pytest.fixture
     def strict_server(self) -> Iterator[str]:
         """moto with authentication on: after the bucket is made, only known keys may do anything."""
-        process = subprocess.Popen(
-            [sys.executable, str(ROOT / "scripts/s3_server.py"), "guarded"],
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": "1"},
-        )
-        assert process.stdout is not None
-        yield process.stdout.readline().strip()
-        process.terminate()
-        process.wait(20)
+        with running_s3_server("guarded", {"INITIAL_NO_AUTH_ACTION_COUNT": "1"}) as server:
+            yield server.endpoint
 
     def launch(self, ftl: Ftl, environment: dict[str, str], uri: str, says: tuple[str, ...]) -> None:
         with_s3 = Ftl(ftl.home, ftl.cwd, environment)

@@ -13,7 +13,7 @@ from ftl_config.field_docs import field_docs
 from ftl_config.keys import keys, section_types
 from ftl_config.schema.types import Section
 from ftl_config.shape import item_annotation, model_in
-from unit.config.configs import BASE, errors_of, problems_of
+from tests.unit.config.configs import BASE, errors_of, problems_of
 
 AXOLOTL_KEYS = [
     line for line in (Path(__file__).parent / "axolotl_keys.txt").read_text().splitlines() if not line.startswith("#")

@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from ftl_config import Config, ConfigError, FtlError, describe, load_text
-from unit.config.configs import BASE, errors_of, load, problems_of
+from tests.unit.config.configs import BASE, errors_of, load, problems_of
 
 
 def test_problems_of_all_stages_come_together_in_the_order_of_the_file() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from ftl_config import ConfigError, load_config
 from ftl_config.keys import value_of
-from unit.config.configs import BASE, errors_of, load
+from tests.unit.config.configs import BASE, errors_of, load
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from ftl_config.rules import TOPICS, registry
 from ftl_config.rules.registry import Rule
-from unit.config.configs import BASE, problems_of
+from tests.unit.config.configs import BASE, problems_of
 
 Case = tuple[str, str, str, str]
 """(name of the rule, lines of YAML, key it is shown at, part of what is said)."""

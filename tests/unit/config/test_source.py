@@ -14,7 +14,7 @@ import pytest
 from ftl_config import ConfigError, load_config
 from ftl_config.parse import MAX_BYTES
 from ftl_config.source import read_source
-from unit.config.configs import BASE
+from tests.unit.config.configs import BASE
 
 URL = "https://example.com/config.yml"
 

@@ -6,7 +6,7 @@ import pytest
 
 from ftl_config import load_text
 from ftl_config.keys import value_of
-from unit.config.configs import errors_of, load
+from tests.unit.config.configs import errors_of, load
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from data_support import chat_row, make_config, write_jsonl
 
 from ftl_runner.data import make_collator, prepare
+from tests.unit.data.data_support import chat_row, make_config, write_jsonl
 
 IGNORE = -100
 

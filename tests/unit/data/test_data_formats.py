@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_support import trained_text
 
 from ftl_config.schema.data import DataSection, DatasetSpec
 from ftl_runner.data.convert import LengthRule, RowConverter
@@ -14,6 +13,7 @@ from ftl_runner.data.encode import BatchEncoder
 from ftl_runner.data.errors import DataError, RowError
 from ftl_runner.data.formats.registry import REGISTRY, find_format
 from ftl_runner.data.messages import Conversation, Segments, TokenRow
+from tests.unit.data.data_support import trained_text
 
 EOS = "<|im_end|>"
 

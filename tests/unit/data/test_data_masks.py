@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from data_support import chat_row, text_of, trained_text
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from ftl_config.schema.data import DataSection, DatasetSpec
 from ftl_runner.data.convert import LengthRule, RowConverter
 from ftl_runner.data.encode import BatchEncoder
 from ftl_runner.data.turns import Rendered
+from tests.unit.data.data_support import chat_row, text_of, trained_text
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from data_support import chat_row, text_of, trained_text
 
 from ftl_config.schema.data import DataSection, DatasetSpec
 from ftl_runner.data.convert import LengthRule, RowConverter
 from ftl_runner.data.encode import BatchEncoder
 from ftl_runner.data.errors import DataError, RowError
+from tests.unit.data.data_support import chat_row, text_of, trained_text
 
 ROW = chat_row("Q1", "A1", "Q2", "A2", system="S")
 END = "<|im_end|>"

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_support import chat_row, make_config, text_of, write_jsonl
 
 from ftl_config import Config
 from ftl_runner.data import prepare
 from ftl_runner.data.errors import DataError
 from ftl_runner.data.pipeline import Prepared
+from tests.unit.data.data_support import chat_row, make_config, text_of, write_jsonl
 
 ROWS = [chat_row(f"question number {n}", f"answer {n} " + "word " * (n % 23)) for n in range(120)]
 

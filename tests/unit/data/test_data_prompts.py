@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_support import chat_row, make_config, text_of, write_jsonl
 
 from ftl_config import Config
 from ftl_runner.data import first_rows, list_types, prepare, render_prompt, sample_prompts
 from ftl_runner.data.preview import print_examples, print_report
+from tests.unit.data.data_support import chat_row, make_config, text_of, write_jsonl
 
 CHAT = chat_row("Why?", "Because.", "And then?", "Nothing.", system="Be brief.")
 OWN = {"field_instruction": "q", "field_output": "a", "format": "Q {instruction} A "}

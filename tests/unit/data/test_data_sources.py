@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_support import write_jsonl
 
 from ftl_config.schema.data import DatasetSpec
 from ftl_runner.data.errors import DataError, RowError
 from ftl_runner.data.sources import find_source, parse_slice, split_name
+from tests.unit.data.data_support import write_jsonl
 
 ROWS = [{"instruction": f"do {n}", "output": f"{n:03d} done, é\n"} for n in range(10)]
 
@@ -166,7 +166,7 @@ def test_a_bad_line_keeps_its_number(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("empty.jsonl", b"", "is empty"),
-        ("cut.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 999)[:40], "does not unpack as gzip"),
+        ("cut.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 999, mtime=0)[:40], "does not unpack as gzip"),
         ("bad.parquet", b"PAR1 no", "is not a Parquet file"),
         ("bad.arrow", b"nothing", "is neither an Arrow stream"),
         ("array.json", b"[1, 2", "is not JSON"),

@@ -16,7 +16,7 @@ from ftl_config import ConfigError, load_config
 from ftl_config.protocol import ExitCode
 from ftl_launcher.cli import COMMANDS, cli
 from ftl_launcher.commands.options import ConfigCommand, flag_overrides
-from unit.docs.pages import ROOT, WRITTEN, blocks, code_spans, name_of
+from tests.unit.docs.pages import ROOT, WRITTEN, blocks, code_spans, name_of
 
 README = ROOT / "README.md"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from unit.docs.pages import PAGES, ROOT, WRITTEN, anchors, code_spans, name_of, prose
+from tests.unit.docs.pages import PAGES, ROOT, WRITTEN, anchors, code_spans, name_of, prose
 
 ROOMS = [ROOT, ROOT / "launcher/ftl_launcher", ROOT / "runner/ftl_config", ROOT / "runner/ftl_runner"]
 FOLDERS = ("launcher/", "runner/", "templates/", "tests/", "scripts/", "docs/", "locks/")

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from rich.live import Live
 
-from unit.docs.pages import ROOT
+from tests.unit.docs.pages import ROOT
 
 SCRIPT = runpy.run_path(str(ROOT / "scripts/terminal_picture.py"))
 

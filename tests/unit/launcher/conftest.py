@@ -8,7 +8,7 @@ import pytest
 
 from ftl_launcher.paths import records_file
 from ftl_launcher.records import RunStore
-from unit.launcher.plans import CONFIG
+from tests.unit.launcher.plans import CONFIG
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from ftl_launcher.paths import RunDir
 from ftl_launcher.processes import process_tag
 from ftl_launcher.states import RunState
 from ftl_launcher.submission import make_request
-from unit.launcher.plans import plan_of
+from tests.unit.launcher.plans import plan_of
 
 HANDLE = "local://run-1/ftl-run-1-1"
 

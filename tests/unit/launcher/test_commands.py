@@ -15,7 +15,7 @@ from ftl_launcher.backends.protocol import BackendState
 from ftl_launcher.paths import RunDir
 from ftl_launcher.records import RunStore
 from ftl_launcher.states import RunState
-from unit.launcher.fake_backend import STEPS, FakeBackend, event, installed
+from tests.unit.launcher.fake_backend import STEPS, FakeBackend, event, installed
 
 
 @pytest.fixture

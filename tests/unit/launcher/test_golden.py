@@ -16,7 +16,7 @@ from ftl_launcher.clouds import CLOUDS
 from ftl_launcher.plan import HostFacts, RunPlan, make_plan
 from ftl_launcher.render import render_ray_job
 from ftl_launcher.submission import make_request
-from unit.launcher.plans import HOST, load
+from tests.unit.launcher.plans import HOST, load
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 ACCELERATORS = {"nvidia": "H100:8", "amd": "MI300X:8"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ftl_launcher.records import RunStore
-from unit.launcher.plans import plan_of, record_of
+from tests.unit.launcher.plans import plan_of, record_of
 
 HEAVY = ("torch", "transformers", "datasets", "ray", "sky", "boto3", "deepspeed", "numpy", "requests")
 

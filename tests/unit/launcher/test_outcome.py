@@ -10,7 +10,7 @@ from ftl_launcher.backends.protocol import BackendState
 from ftl_launcher.outcome import decide_error, decide_exit_code, decide_state, shell_exit_code
 from ftl_launcher.progress import Progress
 from ftl_launcher.states import RunState
-from unit.launcher.plans import plan_of, record_of
+from tests.unit.launcher.plans import plan_of, record_of
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from ftl_config.errors import FtlError
 from ftl_launcher.accelerators import Accelerator, Vendor, parse_accelerators
 from ftl_launcher.plan import HostFacts, RunPlan
-from unit.launcher.plans import HOST, plan_of
+from tests.unit.launcher.plans import HOST, plan_of
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from conftest import S3Server
 from ftl_config.errors import ConfigError, FtlError
 from ftl_launcher import cli
 from ftl_launcher.preflight import check_inputs, check_remote_inputs, looks_local
 from ftl_launcher.preflight_storage import _client_error, check_checkpoint_store
-from unit.launcher.plans import CONFIG, load
+from tests.services.s3 import S3Server
+from tests.unit.launcher.plans import CONFIG, load
 
 
 def problems_of(root: Path, *flags: str, text: str = CONFIG) -> dict[str, str]:

@@ -16,7 +16,7 @@ from ftl_launcher import cli
 from ftl_launcher.backends import ray_http
 from ftl_launcher.backends.ray import RayBackend
 from ftl_launcher.backends.ray_http import Endpoint, RayUnreachable
-from unit.launcher.plans import CONFIG
+from tests.unit.launcher.plans import CONFIG
 
 TOKEN = "planted-token-3Lq"
 JOB = {"status": "FAILED", "driver_exit_code": 3, "message": "m", "start_time": 1000, "end_time": 3000}

@@ -19,7 +19,7 @@ from ftl_launcher.processes import process_tag
 from ftl_launcher.records import RunStore
 from ftl_launcher.refresh import refresh
 from ftl_launcher.states import RunState
-from unit.launcher.plans import plan_of, record_of
+from tests.unit.launcher.plans import plan_of, record_of
 
 
 def test_round_trip(store: RunStore) -> None:
@@ -102,7 +102,7 @@ import sys, time
 from ftl_config.errors import FtlError
 from ftl_launcher.paths import records_file
 from ftl_launcher.records import RunStore
-from unit.launcher.plans import plan_of, record_of
+from tests.unit.launcher.plans import plan_of, record_of
 record = record_of(plan_of())
 print("ready", flush=True)
 sys.stdin.readline()
@@ -166,7 +166,7 @@ from ftl_launcher.backends.protocol import Request
 from ftl_launcher.paths import records_file
 from ftl_launcher.records import RunStore
 from ftl_launcher.submission import submit_new
-from unit.launcher.plans import plan_of
+from tests.unit.launcher.plans import plan_of
 
 class Hanging:
     name = "local"

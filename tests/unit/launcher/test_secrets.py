@@ -15,7 +15,7 @@ from ftl_launcher.records import RunStore
 from ftl_launcher.render import fill_secrets
 from ftl_launcher.secret_values import Redactor, collect_secrets, read_env_file
 from ftl_launcher.submission import make_request, submit_new
-from unit.launcher.plans import plan_of
+from tests.unit.launcher.plans import plan_of
 
 VALUE = "hf_planted_9fX7wZ"
 HOST = HostFacts(workdir="/w", environment_names=frozenset({"HF_TOKEN"}))

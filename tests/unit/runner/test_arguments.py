@@ -21,7 +21,7 @@ from ftl_runner.models.precision import choose_precision
 from ftl_runner.trainer.arguments import _loading, make_arguments, make_schedule
 from ftl_runner.trainer.callbacks import SaveFirstStep
 from ftl_runner.trainer.watchdog import LossWatchdog
-from unit.runner.snippets import CPU, config_of, needs_cpu, tiny_llama
+from tests.unit.runner.snippets import CPU, config_of, needs_cpu, tiny_llama
 
 
 def arguments_of(lines: str, rows: int = 1000, world_size: int = 1) -> TrainingArguments:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from conftest import S3Server
 from ftl_runner.checkpoints.commit import RunIdentity, commit_checkpoint, prune_local, rotate
 from ftl_runner.checkpoints.manifest import MANIFEST_NAME, committed, matches
 from ftl_runner.checkpoints.resume import (
@@ -22,6 +21,7 @@ from ftl_runner.checkpoints.resume import (
 from ftl_runner.checkpoints.retry import with_retries
 from ftl_runner.checkpoints.store import CheckpointStore, FsspecStore, StoreError, open_store
 from ftl_runner.distributed.ranks import Ranks
+from tests.services.s3 import S3Server
 
 ALONE = Ranks(0, 0, 1)
 IDENTITY = RunIdentity("run-a", 1, "digest-a")

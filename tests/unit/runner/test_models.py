@@ -18,7 +18,7 @@ from ftl_runner.models.kernels import liger_arguments, liger_warning
 from ftl_runner.models.loader import load_base_model
 from ftl_runner.models.quantization import quantization_config
 from ftl_runner.models.tokenizer import load_tokenizer
-from unit.runner.snippets import CPU, config_of, needs_cpu, tiny_llama
+from tests.unit.runner.snippets import CPU, config_of, needs_cpu, tiny_llama
 
 LORA: list[tuple[str, dict[str, Any]]] = [
     ("{}", {"r": 8, "lora_alpha": 16, "lora_dropout": 0.0, "target_modules": "all-linear", "bias": "none"}),
@@ -48,7 +48,7 @@ LORA: list[tuple[str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("lines", "expected"), LORA, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("lines", "expected"), LORA, ids=lambda value: value if isinstance(value, str) else "")
 def test_lora(lines: str, expected: dict[str, Any]) -> None:
     made = lora_config(config_of(f"adapter: lora\n{lines if lines != '{}' else ''}"))
     assert {name: getattr(made, name) for name in expected} == expected
