@@ -31,6 +31,10 @@ format: setup
 lock: setup
 	bash scripts/lock.sh
 
+docs: setup
+	$(BIN)/python scripts/cli_reference.py
+	$(BIN)/python -m ftl_config.reference
+
 bench: setup
 	$(BIN)/python -m tests.benchmarks
 

@@ -9,6 +9,7 @@ stamp="$venv/.ftl-setup"
 wanted=$(cat locks/dev.txt locks/torch.txt pyproject.toml scripts/setup.sh | sha256sum | cut -c1-16)
 [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && exit 0
 
+export PIP_DISABLE_PIP_VERSION_CHECK=1
 log() { printf '[setup] %s\n' "$*"; }
 
 need_packages=()

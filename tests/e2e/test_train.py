@@ -35,6 +35,7 @@ def train(ftl: Ftl, settings: dict[str, Any], folder: Path, *args: str, tail: tu
         ("single", {"gradient_accumulation_steps": 4, "deepspeed": None}, (), ()),
         ("torchrun", {"deepspeed": None}, ("--launcher", "torchrun"), ("--", "--nproc_per_node=2")),
         ("torchrun-zero2", {}, ("--launcher", "torchrun"), ("--", "--nproc_per_node=2")),
+        ("deepspeed", {}, ("--launcher", "deepspeed"), ("--", "--num_gpus", "2")),
         ("ray", {"use_ray": True}, ("--launcher", "ray"), ()),
     ],
 )
