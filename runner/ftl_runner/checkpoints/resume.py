@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ftl_config.errors import FtlError
+from ftl_runner.checkpoints.errors import ResumeError
 from ftl_runner.checkpoints.manifest import (
     FOLDER_PREFIX,
     MANIFEST_NAME,
@@ -34,10 +34,6 @@ class ResumePoint:
     @property
     def uri(self) -> str:
         return f"{self.store_uri}/{self.manifest.folder}"
-
-
-class ResumeError(FtlError):
-    """A run cannot go on from the checkpoint it was asked to."""
 
 
 def newest_checkpoint(store: CheckpointStore) -> ResumePoint | None:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ftl_runner.checkpoints.store import StoreError
+from ftl_runner.checkpoints.errors import StoreError
 
 Result = TypeVar("Result")
 

@@ -13,14 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
-from ftl_config.errors import FtlError
+from ftl_runner.checkpoints.errors import StoreError
 
 if TYPE_CHECKING:
     import fsspec
-
-
-class StoreError(FtlError):
-    """A checkpoint store cannot be reached, read or written."""
 
 
 class CheckpointStore(Protocol):

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from ftl_runner.checkpoints.commit import RunIdentity, commit_checkpoint, prune_local, rotate
+from ftl_runner.checkpoints.errors import ResumeError, StoreError
 from ftl_runner.checkpoints.manifest import MANIFEST_NAME, committed, matches
 from ftl_runner.checkpoints.resume import (
-    ResumeError,
     begin_attempt,
     check_resumable,
     fetch_checkpoint,
@@ -19,7 +19,7 @@ from ftl_runner.checkpoints.resume import (
     newest_checkpoint,
 )
 from ftl_runner.checkpoints.retry import with_retries
-from ftl_runner.checkpoints.store import CheckpointStore, FsspecStore, StoreError, open_store
+from ftl_runner.checkpoints.store import CheckpointStore, FsspecStore, open_store
 from ftl_runner.distributed.ranks import Ranks
 from tests.services.s3 import S3Server
 
