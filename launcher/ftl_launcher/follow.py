@@ -30,7 +30,10 @@ _NOISE = (
     "INFO job_manager.py",
     "INFO worker.py",
     "Running entrypoint for job ",
+    "core_worker.cc:",
+    "Setting up process group for: env://",
     "deepspeed_shm_comm_op built successfully",
+    "(TrainController pid=",
     *(f"({actor} pid=" for actor in _PLUMBING_ACTORS),
 )
 """What Ray and DeepSpeed say about their own plumbing; `ftl logs` shows it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from ftl_launcher import formats
@@ -51,8 +52,14 @@ def _figures(progress: Progress) -> list[tuple[str, str]]:
     ]
     if progress.checkpoint_uri:
         rows.append(("last checkpoint", f"{progress.checkpoint_uri} (step {progress.checkpoint_step})"))
-    rows += [(name.replace("_", " "), str(path)) for name, path in progress.files.items()]
+    rows += [(name.replace("_", " "), _shown_path(str(path))) for name, path in progress.files.items()]
     return rows
+
+
+def _shown_path(path: str) -> str:
+    """Relative where it lies below the current folder: shorter, and it can be typed."""
+    here = os.getcwd() + os.sep
+    return path.removeprefix(here) if path.startswith(here) else path
 
 
 def _is_plain(value: Any) -> bool:
