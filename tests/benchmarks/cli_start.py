@@ -24,7 +24,7 @@ def peer() -> Command:
 
 
 def main() -> None:
-    config = next(ROOT.glob("tests/axolotl_compat/seeds/*lora*.yml"))
+    config = ROOT / "tests/axolotl_compat/seeds/lfm2-2.6b-lora.yml"
     print("ftl --help")
     compare(Command("ftl --help", [str(BIN / "ftl"), "--help"]), peer())
     print("ftl config check (the LFM2 LoRA config)")
