@@ -9,6 +9,15 @@ from pathlib import Path
 from ftl_config.errors import FtlError
 from ftl_config.protocol import ExitCode
 
+_LOST_PEER = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Connection refused",
+    "Broken pipe",
+    "remote process exited",
+    "NCCL communicator was aborted",
+)
+
 
 def explain(error: BaseException, output_dir: Path) -> FtlError:
     """The error to report. FtlErrors pass through; known faults get a remedy; the rest keeps its type and text."""
@@ -40,6 +49,14 @@ def is_disk_full(error: BaseException, output_dir: Path) -> bool:
             return _free_bytes(output_dir) < 64 * 2**20
         current = current.__cause__ or current.__context__
     return False
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether a collective failed because another worker went away (gloo and NCCL say it in words only)."""
+    if type(error).__name__ not in ("RuntimeError", "DistBackendError", "DistNetworkError"):
+        return False
+    text = str(error)
+    return any(phrase in text for phrase in _LOST_PEER)
 
 
 def _disk_full(error: BaseException, output_dir: Path) -> FtlError:

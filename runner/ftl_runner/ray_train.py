@@ -19,12 +19,13 @@ from ftl_config.errors import FtlError
 from ftl_config.protocol import Env, Event, EventType
 from ftl_runner.context import Outcome, TrainJob
 from ftl_runner.distributed.ranks import collective_timeout_s
-from ftl_runner.failures import explain
+from ftl_runner.failures import explain, is_lost_peer
 from ftl_runner.stop import StopSignal
 
 logger = logging.getLogger(__name__)
 
 POLL_INTERVAL_S = 0.2
+FAREWELL_S = 2.0
 
 
 class Coordinator:
@@ -87,12 +88,13 @@ def train_on_ray(job: TrainJob, send: Callable[[Event], None], stop: StopSignal)
             send(event)
         if error is not None:
             raise error
+        if outcome is not None:
+            # Ray Train's own farewell can take 12 s and says nothing more; Ray ends what is left with this driver.
+            fit.join(FAREWELL_S)
+            return outcome
         if not alive:
-            break
+            raise fit.failure()
         time.sleep(POLL_INTERVAL_S)
-    if outcome is None:
-        raise fit.failure()
-    return outcome
 
 
 class _FitThread(threading.Thread):
@@ -185,6 +187,8 @@ def _worker(config: dict[str, Any]) -> None:
     except Exception as error:
         import ray
 
+        if is_lost_peer(error):
+            raise  # another worker died: Ray starts the group again, and the run goes on from its last commit
         if not isinstance(error, FtlError):
             logger.exception("worker failed")
         with contextlib.suppress(Exception):
