@@ -20,7 +20,7 @@ from ftl_launcher.processes import descendants, is_alive
 from ftl_launcher.records import RunRecord, RunStore
 from ftl_launcher.refresh import refresh
 
-pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(600)]
 
 STANDIN = Path(__file__).resolve().parent / "standin"
 SECRET = "planted-secret-value-7Qx"

@@ -20,7 +20,7 @@ from ftl_launcher.backends import ray_http
 from ftl_launcher.backends.local_head import free_ports
 from ftl_launcher.backends.ray_http import Endpoint
 
-pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(600)]
 
 STANDIN = Path(__file__).resolve().parent / "standin"
 TOKEN = "0123456789abcdef" * 4

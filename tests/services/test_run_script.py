@@ -18,7 +18,7 @@ from ftl_config.load import load_text
 from ftl_launcher.plan import HostFacts, make_plan
 from ftl_launcher.submission import make_request
 
-pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(600)]
 
 STANDIN = Path(__file__).resolve().parent / "standin"
 CONFIG = """\
@@ -118,7 +118,7 @@ def test_the_signal_that_takes_the_machine_away_saves_a_checkpoint(nodes: Nodes)
 def test_two_nodes(nodes: Nodes) -> None:
     nodes.num_nodes = 2
     head, worker = nodes.start(0), nodes.start(1)
-    output, _ = head.communicate(timeout=250)
+    output, _ = head.communicate(timeout=500)
     assert head.returncode == 0, output
     worker_output, _ = worker.communicate(timeout=60)
     assert worker.returncode == 0, worker_output
