@@ -10,6 +10,8 @@ wanted=$(cat locks/dev.txt locks/torch.txt pyproject.toml scripts/setup.sh | sha
 [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && exit 0
 
 export PIP_DISABLE_PIP_VERSION_CHECK=1
+# Behind a proxy with a certificate of its own, what pip was told holds for uv too.
+if [ -n "${PIP_CERT:-}" ]; then export SSL_CERT_FILE="${SSL_CERT_FILE:-$PIP_CERT}"; fi
 log() { printf '[setup] %s\n' "$*"; }
 
 need_packages=()
