@@ -7,6 +7,7 @@ from the first to the last step, and the whole process.
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -56,7 +57,7 @@ def main() -> None:
 
     write_demo_model(MODEL)
     pairs = []
-    for _ in range(3):
+    for _ in range(int(os.environ.get("FTL_BENCH_RUNS", "3"))):
         with tempfile.TemporaryDirectory() as ours, tempfile.TemporaryDirectory() as plain:
             pairs.append((run_ours(Path(ours)), run_plain(Path(plain))))
     print(f"runner overhead, {STEPS} steps of LoRA on SmolLM2-135M, one process")
