@@ -41,8 +41,11 @@ def run_child(argv: Sequence[str], env: Mapping[str, str], display: Display, red
     except OSError as error:
         raise FtlError(f"cannot start {argv[0]}: {error.strerror}") from error
     progress = Progress()
-    with _signals_passed_on(child, display):
+    notes: list[str] = []
+    with _signals_passed_on(child, notes):
         for line in _lines(child):
+            while notes:
+                display.note(notes.pop(0))
             if line is None:
                 display.tick()
             else:
@@ -52,14 +55,15 @@ def run_child(argv: Sequence[str], env: Mapping[str, str], display: Display, red
 
 
 @contextmanager
-def _signals_passed_on(child: subprocess.Popen[bytes], display: Display) -> Iterator[None]:
+def _signals_passed_on(child: subprocess.Popen[bytes], notes: list[str]) -> Iterator[None]:
+    """What there is to say goes to ``notes``: a handler that prints may interrupt a print, which Python refuses."""
     presses = 0
 
     def on_interrupt(signum: int, frame: FrameType | None) -> None:
         nonlocal presses
         presses += 1
         if presses == 1:
-            display.note("stopping: a checkpoint is saved first (press Ctrl-C twice more to kill)")
+            notes.append("stopping: a checkpoint is saved first (press Ctrl-C twice more to kill)")
             child.send_signal(signal.SIGINT)
         elif presses > 2:
             with suppress(ProcessLookupError):

@@ -105,7 +105,7 @@ def test_ctrl_c_reaches_the_runner_once_and_the_run_saves(config_file: Path) -> 
             os.killpg(process.pid, signal.SIGINT)
             break
     output = process.stdout.read()
-    assert process.wait(30) == 130
+    assert process.wait(30) == 130, output
     assert "checkpoint  step" in output
     assert "Traceback" not in output
 
