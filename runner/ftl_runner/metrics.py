@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ftl_runner.data import Prepared
 
 
-def make_metrics(context: RunContext, trainer: Trainer, prepared: Prepared) -> dict[str, Any]:
+def make_metrics(context: RunContext, trainer: Trainer, prepared: Prepared, tokens_per_step: float) -> dict[str, Any]:
     """All figures of a run; seconds in ``*_s``, bytes in ``*_bytes``. ``history`` spans all attempts."""
     history = _history(trainer.state.log_history)
     losses = [row["loss"] for row in history if "loss" in row]
@@ -21,8 +21,6 @@ def make_metrics(context: RunContext, trainer: Trainer, prepared: Prepared) -> d
     train_s = context.clock.seconds.get("train", 0.0)
     start_step = context.resume_from.step if context.resume_from else 0
     steps_here = trainer.state.global_step - start_step
-    per_step = trainer.args.train_batch_size * trainer.args.gradient_accumulation_steps * context.ranks.world_size
-    tokens_here = prepared.report.tokens / max(1, len(prepared.train)) * per_step * steps_here
     return {
         "run_id": context.identity.run_id,
         "attempt": context.identity.attempt,
@@ -35,7 +33,7 @@ def make_metrics(context: RunContext, trainer: Trainer, prepared: Prepared) -> d
         "eval_loss": evals[-1] if evals else None,
         "train_s": train_s,
         "steps_this_attempt": steps_here,
-        "tokens_per_s": tokens_here / train_s if train_s else None,
+        "tokens_per_s": tokens_per_step * steps_here / train_s if train_s else None,
         "startup_s": {name: round(value, 3) for name, value in context.clock.seconds.items() if name != "train"},
         "total_s": round(context.clock.elapsed_s, 3),
         "peak_memory_bytes": _peak_memory_bytes(),

@@ -21,7 +21,9 @@ PLOT_FILE = "loss.png"
 FINAL_FOLDER = "final"
 
 
-def finish_run(context: RunContext, trainer: Trainer, tokenizer: Any, prepared: Prepared) -> None:
+def finish_run(
+    context: RunContext, trainer: Trainer, tokenizer: Any, prepared: Prepared, tokens_per_step: float
+) -> None:
     """Collective: every rank calls it; the main rank writes."""
     context.events.phase("save", f"saving to {context.output_dir}")
     trainer.save_model(str(context.output_dir))
@@ -31,7 +33,7 @@ def finish_run(context: RunContext, trainer: Trainer, tokenizer: Any, prepared: 
         samples = draw_samples(context, trainer, tokenizer)
         for sample in samples:
             context.events.emit(EventType.SAMPLE, **sample)
-        metrics = make_metrics(context, trainer, prepared)
+        metrics = make_metrics(context, trainer, prepared, tokens_per_step)
         (context.output_dir / METRICS_FILE).write_text(json.dumps({**metrics, "samples": samples}, indent=1))
         _plot(context, metrics)
         files = _publish(context)

@@ -46,7 +46,8 @@ def run(context: RunContext) -> Outcome:
     if leak is not None:
         context.warn(leak)
     stop = StopOnSignal(context)
-    trainer = _make_trainer(context, model, arguments, prepared, tokenizer, schedule, stop)
+    tokens_per_step = prepared.report.tokens / max(1, len(prepared.train)) * schedule.global_batch
+    trainer = _make_trainer(context, model, arguments, prepared, tokenizer, tokens_per_step, stop)
     resume_folder = None
     if context.resume_from is not None:
         resume_folder = _fetch_resume(context)
@@ -56,7 +57,7 @@ def run(context: RunContext) -> Outcome:
 
     outcome = Outcome("stopped" if stop.stopped else "succeeded", trainer.state.global_step, schedule.total_steps)
     if outcome.status == "succeeded":
-        finish_run(context, trainer, tokenizer, prepared)
+        finish_run(context, trainer, tokenizer, prepared, tokens_per_step)
     return outcome
 
 
@@ -65,15 +66,10 @@ def _prepare(context: RunContext, tokenizer: Any) -> Prepared:
 
     context.events.phase("data", "preparing the dataset")
     with context.clock.measure("data"):
-        # One process a node prepares, the others then read its cache.
-        if not context.ranks.is_node_leader:
-            context.ranks.barrier()
-        prepared = prepare(
+        # Every rank calls it: the cache's own lock lets one process work and the others wait for what it made.
+        return prepare(
             context.config, tokenizer, cache_root=None, on_progress=lambda text: context.events.phase("data", text)
         )
-        if context.ranks.is_node_leader:
-            context.ranks.barrier()
-    return prepared
 
 
 def _make_trainer(
@@ -82,7 +78,7 @@ def _make_trainer(
     arguments: Any,
     prepared: Prepared,
     tokenizer: Any,
-    schedule: Schedule,
+    tokens_per_step: float,
     stop: StopOnSignal,
 ) -> Trainer:
     from transformers import PrinterCallback, Trainer
@@ -90,7 +86,6 @@ def _make_trainer(
     from ftl_runner.data import make_collator
 
     config = context.config
-    tokens_per_step = prepared.report.tokens / max(1, len(prepared.train)) * schedule.global_batch
     trainer = Trainer(
         model=model,
         args=arguments,
