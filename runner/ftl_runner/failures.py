@@ -27,12 +27,12 @@ def explain(error: BaseException, output_dir: Path) -> FtlError:
         return _disk_full(error, output_dir)
     if _is_out_of_memory(error):
         return FtlError(
-            f"out of memory: {_first_line(error)}",
+            f"out of memory: {first_line(error)}",
             "halve micro_batch_size and double gradient_accumulation_steps, lower sequence_len, "
             "or set gradient_checkpointing: true",
             exit_code=ExitCode.OUT_OF_MEMORY,
         )
-    return FtlError(f"{type(error).__name__}: {_first_line(error)}", "run with --debug for the traceback")
+    return FtlError(f"{type(error).__name__}: {first_line(error)}", "run with --debug for the traceback")
 
 
 def is_disk_full(error: BaseException, output_dir: Path) -> bool:
@@ -62,7 +62,7 @@ def is_lost_peer(error: BaseException) -> bool:
 def _disk_full(error: BaseException, output_dir: Path) -> FtlError:
     free_mb = _free_bytes(output_dir) / 2**20
     return FtlError(
-        f"the disk of {output_dir} is full ({free_mb:.0f} MiB free) while saving: {_first_line(error)}",
+        f"the disk of {output_dir} is full ({free_mb:.0f} MiB free) while saving: {first_line(error)}",
         "free some space or lower save_total_limit; the last committed checkpoint is intact: resume from it",
     )
 
@@ -80,5 +80,6 @@ def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its type where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -19,7 +19,7 @@ from ftl_config.errors import FtlError
 from ftl_config.protocol import Env, Event, EventType
 from ftl_runner.context import Outcome, TrainJob
 from ftl_runner.distributed.ranks import collective_timeout_s
-from ftl_runner.failures import explain, is_lost_peer
+from ftl_runner.failures import explain, first_line, is_lost_peer
 from ftl_runner.stop import StopSignal
 
 logger = logging.getLogger(__name__)
@@ -133,9 +133,8 @@ def _join_cluster() -> None:
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        first_line = str(error).strip().splitlines()[0]
         raise FtlError(
-            f"cannot join the Ray cluster at {address}: {first_line}", "check that Ray runs there"
+            f"cannot join the Ray cluster at {address}: {first_line(error)}", "check that Ray runs there"
         ) from error
 
 

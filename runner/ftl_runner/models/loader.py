@@ -6,6 +6,7 @@ import logging
 import math
 from typing import TYPE_CHECKING, Any
 
+from ftl_runner.failures import first_line
 from ftl_runner.models.attention import choose_attention
 from ftl_runner.models.classes import transformers_class
 from ftl_runner.models.errors import ModelError
@@ -42,11 +43,10 @@ def load_base_model(config: Config, tokenizer: PreTrainedTokenizerBase, precisio
     except (OSError, ValueError, TypeError) as error:
         if isinstance(error, TypeError) and not keys.model_kwargs:
             raise
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         hint = "check base_model, HF_TOKEN for a gated model, and trust_remote_code for a model with its own code"
         if isinstance(error, TypeError):
             hint = "check model_kwargs"
-        raise ModelError(f"cannot load the model {keys.base_model!r}: {first_line}", hint) from error
+        raise ModelError(f"cannot load the model {keys.base_model!r}: {first_line(error)}", hint) from error
     _grow_embeddings(model, tokenizer, config)
     # A cache in training would let packed sequences see each other, and costs memory.
     model.config.use_cache = False

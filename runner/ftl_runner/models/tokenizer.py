@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftl_runner.failures import first_line
 from ftl_runner.models.classes import transformers_class
 from ftl_runner.models.errors import ModelError
 
@@ -44,7 +45,7 @@ def load_tokenizer(config: Config) -> PreTrainedTokenizerBase:
         )
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"no tokenizer could be loaded from {source!r}: {_first_line(error)}",
+            f"no tokenizer could be loaded from {source!r}: {first_line(error)}",
             "check base_model / tokenizer_config, or set HF_TOKEN for a gated model",
         ) from error
     _apply_special_tokens(tokenizer, config)
@@ -76,7 +77,3 @@ def _apply_special_tokens(tokenizer: Any, config: Config) -> None:
     if tokenizer.pad_token_id is None:
         # Padding is always masked in the labels, so sharing the end token is harmless.
         tokenizer.pad_token = tokenizer.eos_token
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
