@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from ftl_config.deepspeed import SHIPPED_NAMES, shipped_name
 from ftl_config.errors import ConfigError, Problem
+from ftl_config.model_files import TOKENIZER_FILES
 
 if TYPE_CHECKING:
     from ftl_config import DatasetSpec, LoadedConfig
 
 _DATA_SUFFIXES = frozenset({".json", ".jsonl", ".csv", ".parquet", ".arrow", ".txt", ".tsv", ".gz", ".zst"})
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model", "vocab.json")
 _MODEL_FILES = ("config.json",)
 
 
@@ -134,9 +134,9 @@ def _model_folder(loaded: LoadedConfig, name: str, path: Path) -> Iterator[Probl
     if not model.base_model_config and not any((path / file).exists() for file in _MODEL_FILES):
         yield _problem(loaded, "base_model", f"{name} has no config.json", "is it the folder of a saved model?")
         return
-    if not model.tokenizer_config and not any((path / file).exists() for file in _TOKENIZER_FILES):
+    if not model.tokenizer_config and not any((path / file).exists() for file in TOKENIZER_FILES):
         hint = "save the tokenizer beside the model, or name one with tokenizer_config: org/model"
-        yield _problem(loaded, "base_model", f"{name} has no tokenizer (no {', '.join(_TOKENIZER_FILES[:3])})", hint)
+        yield _problem(loaded, "base_model", f"{name} has no tokenizer (no {', '.join(TOKENIZER_FILES[:3])})", hint)
 
 
 def _deepspeed_problems(loaded: LoadedConfig, root: Path) -> Iterator[Problem]:

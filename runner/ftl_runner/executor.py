@@ -22,6 +22,15 @@ EXECUTORS = ("single", "ray", "torchrun", "deepspeed")
 
 def run_training(loaded: LoadedConfig, *, debug: bool = False) -> int:
     """Execute a training run and report how it ended; returns the exit code."""
+    code = _run(loaded, debug=debug)
+    if os.environ.get(Env.EXECUTOR) == "ray":
+        from ftl_runner.ray_train import end_driver
+
+        end_driver(code)
+    return code
+
+
+def _run(loaded: LoadedConfig, *, debug: bool) -> int:
     job = job_from_environment(loaded)
     behind_launcher = os.environ.get(Env.EVENTS) == "stdout"  # which has shown the config's warnings already
     send = StreamSender(machine_readable=behind_launcher)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 POLL_INTERVAL_S = 0.2
 FAREWELL_S = 2.0
+GROUP_START_TIMEOUT_S = 300
+"""Ray Train's own 60 s are short for a busy machine, or a node that is still loading its libraries."""
 
 
 class Coordinator:
@@ -75,6 +78,29 @@ def train_on_ray(job: TrainJob, send: Callable[[Event], None], stop: StopSignal)
     coordinator: Any = ray.remote(num_cpus=0)(Coordinator).remote()
     fit = _FitThread(job, coordinator)
     fit.start()
+    try:
+        return _follow(fit, coordinator, send, stop)
+    finally:
+        fit.join(FAREWELL_S)
+
+
+def end_driver(code: int) -> None:
+    """End this process with ``code`` at once if Ray Train's thread is still busy; otherwise only return.
+
+    Its farewell can take 12 s and says nothing more. A normal exit beside it would first disconnect Ray, and Ray ends a
+    process whose thread goes on without a connection, with a code of its own. What Ray started here ends with this
+    process (the kernel's parent-death signal), and a cluster sees the driver go.
+    """
+    if any(isinstance(thread, _FitThread) and thread.is_alive() for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _follow(fit: _FitThread, coordinator: Any, send: Callable[[Event], None], stop: StopSignal) -> Outcome:
+    """Pass events on, and the stop request back, until there is an outcome."""
+    import ray
+
     asked_to_stop = False
     while True:
         alive = fit.is_alive()
@@ -89,8 +115,6 @@ def train_on_ray(job: TrainJob, send: Callable[[Event], None], stop: StopSignal)
         if error is not None:
             raise error
         if outcome is not None:
-            # Ray Train's own farewell can take 12 s and says nothing more; Ray ends what is left with this driver.
-            fit.join(FAREWELL_S)
             return outcome
         if not alive:
             raise fit.failure()
@@ -143,6 +167,7 @@ def _make_trainer(job: TrainJob, coordinator: Any) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(GROUP_START_TIMEOUT_S))
     keys = job.loaded.config.distributed
     num_workers = int(os.environ.get(Env.NUM_WORKERS) or keys.ray_num_workers or 1)
     use_gpu = ray.cluster_resources().get("GPU", 0) > 0

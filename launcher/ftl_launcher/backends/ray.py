@@ -6,23 +6,20 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from ftl_config.errors import FtlError
 from ftl_launcher.backends import ray_http
 from ftl_launcher.backends.protocol import BackendState, Request
-from ftl_launcher.backends.ray_http import Endpoint, RayUnreachable
+from ftl_launcher.backends.ray_client import first_line, make_client
+from ftl_launcher.backends.ray_http import Endpoint
+from ftl_launcher.backends.ray_logs import tail_job
 from ftl_launcher.plan import RunPlan
 from ftl_launcher.render import fill_secrets, render_ray_job
 from ftl_launcher.states import RunState
 
-if TYPE_CHECKING:
-    from ray.job_submission import JobSubmissionClient
-
 _SUBMIT_TRIES = 3
-_ADDRESS_VARIABLES = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 
 
 class RayBackend:
@@ -64,8 +61,6 @@ class RayBackend:
         return ray_http.job_state(endpoint, submission_id)
 
     def logs(self, handle: str, *, follow: bool) -> Iterator[str | None]:
-        from ftl_launcher.backends.ray_logs import tail_job
-
         endpoint, submission_id = _parse_handle(handle)
         return tail_job(endpoint, submission_id, follow=follow)
 
@@ -90,37 +85,8 @@ def submit_job(endpoint: Endpoint, payload: Mapping[str, Any]) -> None:
             if _is_submitted(endpoint, submission_id):
                 return
             if attempt == _SUBMIT_TRIES or not _is_passing(error):
-                raise FtlError(f"Ray at {endpoint.address} refused the job: {_first_line(error)}") from error
+                raise FtlError(f"Ray at {endpoint.address} refused the job: {first_line(error)}") from error
             time.sleep(2**attempt)
-
-
-def make_client(endpoint: Endpoint) -> JobSubmissionClient:
-    """Ray's own client for an endpoint.
-
-    Raises:
-        FtlError: Ray is not installed.
-    """
-    try:
-        from ray.job_submission import JobSubmissionClient
-    except ImportError as error:
-        raise FtlError(
-            f"Ray is not installed here ({error})", hint="pip install 'ftl-tune[ray]' (or [runner] to train here)"
-        ) from error
-    with _without_address_variables():
-        try:
-            return JobSubmissionClient(endpoint.address, headers=dict(endpoint.headers))
-        except (ConnectionError, RuntimeError) as error:
-            raise RayUnreachable(f"no Ray cluster answers at {endpoint.address}: {_first_line(error)}") from error
-
-
-@contextmanager
-def _without_address_variables() -> Iterator[None]:
-    """Ray's client lets RAY_ADDRESS override the address it is given; the address of a run is never a guess."""
-    saved = {name: os.environ.pop(name) for name in _ADDRESS_VARIABLES if name in os.environ}
-    try:
-        yield
-    finally:
-        os.environ.update(saved)
 
 
 def _cluster_address(plan: RunPlan) -> str:
@@ -150,10 +116,6 @@ def _is_submitted(endpoint: Endpoint, submission_id: str) -> bool:
 def _is_passing(error: Exception) -> bool:
     """Worth another try: connections and the server's own 5xx, such as a job agent that is still starting."""
     return isinstance(error, OSError) or "status code 5" in str(error)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 BACKEND = RayBackend()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import queue
 import threading
 import time
@@ -10,6 +9,7 @@ from collections.abc import Iterator
 
 from ftl_config.errors import FtlError
 from ftl_launcher.backends import ray_http
+from ftl_launcher.backends.ray_client import make_client
 from ftl_launcher.backends.ray_http import Endpoint
 from ftl_launcher.states import RunState
 
@@ -76,6 +76,8 @@ class _Reader:
             yield rest
 
     def _read(self) -> None:
+        import asyncio  # here, for the commands that follow nothing: it takes as long to import as they run
+
         try:
             asyncio.run(self._copy())
         except Exception as error:  # handed to the reading side, which decides whether to reconnect
@@ -83,7 +85,7 @@ class _Reader:
         self._chunks.put(None)
 
     async def _copy(self) -> None:
-        from ftl_launcher.backends.ray import make_client
+        import asyncio
 
         async for chunk in make_client(self._endpoint).tail_job_logs(self._submission_id):
             while True:
@@ -95,8 +97,6 @@ class _Reader:
 
 
 def _stored_lines(endpoint: Endpoint, submission_id: str) -> Iterator[str]:
-    from ftl_launcher.backends.ray import make_client
-
     try:
         text: str = make_client(endpoint).get_job_logs(submission_id)
     except RuntimeError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftl_config.model_files import TOKENIZER_FILES
 from ftl_runner.failures import first_line
 from ftl_runner.models.classes import transformers_class
 from ftl_runner.models.errors import ModelError
@@ -13,16 +14,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from ftl_config import Config
-
-
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "vocab.json",
-    "spiece.model",
-    "vocab.txt",
-)
 
 
 def load_tokenizer(config: Config) -> PreTrainedTokenizerBase:
@@ -54,9 +45,9 @@ def load_tokenizer(config: Config) -> PreTrainedTokenizerBase:
 
 def _check_local(source: str) -> None:
     folder = Path(source)
-    if folder.is_dir() and not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+    if folder.is_dir() and not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise ModelError(
-            f"the model directory {source} has no tokenizer (none of {', '.join(_TOKENIZER_FILES)})",
+            f"the model directory {source} has no tokenizer (none of {', '.join(TOKENIZER_FILES)})",
             "copy the base model's tokenizer files there, or set tokenizer_config to where they are",
         )
     if not folder.exists() and source.startswith((".", "/", "~")):

@@ -208,7 +208,7 @@ class TestSkyPilot:
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray.job_submission", None)
-    from ftl_launcher.backends.ray import make_client
+    from ftl_launcher.backends.ray_client import make_client
 
     with pytest.raises(FtlError) as caught:
         make_client(Endpoint("http://127.0.0.1:9"))
@@ -231,7 +231,7 @@ class TestRayLogs:
                         raise chunk
                     yield chunk
 
-        monkeypatch.setattr("ftl_launcher.backends.ray.make_client", lambda endpoint: Client())
+        monkeypatch.setattr("ftl_launcher.backends.ray_logs.make_client", lambda endpoint: Client())
         monkeypatch.setattr(ray_logs.ray_http, "job_state", lambda *_: BackendState(RunState(state)))
         return ray_logs.tail_job(Endpoint("http://h"), "id", follow=True)
 
