@@ -25,15 +25,16 @@ def render_reference() -> str:
     return "\n".join([_INTRO, *sections])
 
 
-def _help_texts(command: click.Command, path: str) -> Iterator[tuple[str, str]]:
+def _help_texts(command: click.Command, path: str, parent: click.Context | None = None) -> Iterator[tuple[str, str]]:
     """Full name and help of a command and of everything below it, in the order of the help."""
-    context = click.Context(command, info_name=path, terminal_width=_WIDTH, **command.context_settings)
+    name = path.rpartition(" ")[2]
+    context = click.Context(command, parent=parent, info_name=name, terminal_width=_WIDTH, **command.context_settings)
     yield path, command.get_help(context).rstrip()
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
             below = command.get_command(context, name)
             assert below is not None
-            yield from _help_texts(below, f"{path} {name}")
+            yield from _help_texts(below, f"{path} {name}", context)
 
 
 def main() -> int:
