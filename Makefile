@@ -12,7 +12,7 @@ demo: setup
 	@bash scripts/demo.sh $(VENV)
 
 test: setup lint
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests --durations=30
 
 test-fast: setup
 	$(BIN)/python -m pytest tests -m "not slow" -n 2

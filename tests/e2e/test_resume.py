@@ -76,7 +76,7 @@ def test_ctrl_c_saves_and_resumes(
     process = ftl.start("launch", str(path), "--name", "pressed")
     wait_for(lambda: reached_step(out, 3), "step 3")
     os.killpg(process.pid, signal.SIGINT)  # what a terminal does on Ctrl-C
-    text, _ = process.communicate(timeout=120)
+    text, _ = process.communicate(timeout=300)
     assert process.returncode == 130, text
     assert "Traceback" not in text
     assert "ftl resume pressed" in text
@@ -103,7 +103,9 @@ def test_killed_worker_is_replaced_and_goes_on(
     workers[1].kill()
     text, _ = process.communicate(timeout=300)
     assert process.returncode == 0, text
-    assert_continues_exactly(out, reference, 20)
+    resumed_at = read_events(out, "resumed")[-1]["step"]
+    assert resumed_at in (20, 40)  # 40 where this test was slow to find the worker
+    assert_continues_exactly(out, reference, resumed_at)
     assert read_events(out, "resumed")[-1]["attempt"] == 2
 
 

@@ -69,7 +69,7 @@ def test_ctrl_c_saves_a_checkpoint(ftl: Ftl, tiny_config: dict[str, Any], tmp_pa
     process = ftl.start("train", str(path))
     wait_for(lambda: reached_step(out, 3), "step 3")
     os.killpg(process.pid, signal.SIGINT)
-    text, _ = process.communicate(timeout=120)
+    text, _ = process.communicate(timeout=300)
     assert process.returncode == 130, text
     assert "Traceback" not in text
     stopped_at = read_events(out, "checkpoint")[-1]["step"]
