@@ -23,8 +23,10 @@ from ftl_runner.data.convert import LengthRule, RowConverter, Tally
 from ftl_runner.data.errors import DataError
 from ftl_runner.data.formats.python_path import import_function
 from ftl_runner.data.formats.registry import REGISTRY
+from ftl_runner.data.open_stream import open_stream_set, stream_lines, test_set_config, try_stream
 from ftl_runner.data.report import LOUD_SHARE, PrepareReport, SourceReport
 from ftl_runner.data.sources import Source, find_source
+from ftl_runner.data.stream import is_streamed
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -34,9 +36,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Arrow-backed sets with columns input_ids, labels, length and, packed, position_ids."""
+    """Arrow-backed sets with columns input_ids, labels, length and, packed, position_ids; or a stream to train on."""
 
-    train: Dataset
+    train: Any
+    """A ``Dataset``, or the ``StreamSet`` of a streamed config."""
     eval: Dataset | None
     report: PrepareReport
 
@@ -70,6 +73,8 @@ def prepare(
     """
     say: Progress = on_progress or (lambda text: None)
     data = config.data
+    if is_streamed(config):
+        return _prepare_stream(config, tokenizer, cache_root, say)
     if not data.datasets:
         raise DataError("no datasets", "datasets: a list of {path: ..., type: ...}")
     train = _part(config, tokenizer, data.datasets, data.sequence_len)
@@ -88,6 +93,18 @@ def prepare(
     for line in prepared.report.lines() if not hit else [f"prepared data found in {folder}"]:
         say(line)
     return prepared
+
+
+def _prepare_stream(config: Config, tokenizer: Any, cache_root: Path | None, say: Progress) -> Prepared:
+    """A training set that is read as it is needed; test_datasets are prepared as ever."""
+    stream, report = try_stream(open_stream_set(config, tokenizer), config)
+    for line in stream_lines(report):
+        say(line)
+    if not config.data.test_datasets:
+        return Prepared(stream, None, report)
+    tested = prepare(test_set_config(config), tokenizer, cache_root=cache_root, on_progress=say)
+    report = replace(report, eval_sequences=tested.report.num_sequences, eval_tokens=tested.report.tokens)
+    return Prepared(stream, tested.train, report)
 
 
 def load_prepared(folder: Path, *, cache_hit: bool = True) -> Prepared:
