@@ -79,7 +79,7 @@ _UNSUPPORTED = {
     "scores other than the loss": """
         do_causal_lm_eval eval_causal_lm_metrics do_bench_eval bench_dataset bench_split lm_eval_tasks""",
     "this way to load data": """
-        push_dataset_to_hub batch_flattening datasets.input_format datasets.field_human datasets.field_model
+        batch_flattening datasets.input_format datasets.field_human datasets.field_model
         datasets.chat_template_kwargs""",
     "choosing the batch size by trial": "auto_find_batch_size",
     "this part of FSDP": "fp32_norms fp32_norm_classes",

@@ -161,6 +161,8 @@ def stream_has_no_end(config: Config) -> Iterator[Finding]:
         yield error(f"cannot be combined with {keys[0]}", "val_set_size", keys[0], hint="use test_datasets")
     if config.data.dataset_exact_deduplication:
         yield error(f"cannot be combined with {keys[0]}", "dataset_exact_deduplication", keys[0])
+    if config.data.push_dataset_to_hub:
+        yield error(f"cannot be combined with {keys[0]}: nothing is prepared", "push_dataset_to_hub", keys[0])
     if config.data.dataset_shard_num:
         yield error(f"cannot be combined with {keys[0]}", "dataset_shard_num", keys[0], hint="use shards of an entry")
     if config.data.streaming and config.data.sample_packing and len(config.data.datasets or ()) > 1:

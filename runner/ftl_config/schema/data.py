@@ -171,7 +171,7 @@ class DataSection(Section):
     val_set_size: NonNegative = 0.0
     """Share of the rows (below 1) or number of rows (above 1) held back for evaluation; 0 for none."""
     dataset_prepared_path: str | None = None
-    """Where prepared datasets are kept for the next run."""
+    """Where prepared datasets are kept for the next run: a directory, or s3://, gs://, az:// for other machines too."""
     dataset_num_proc: Count | None = None
     """Processes that prepare data; one a CPU core when left out."""
     dataset_shard_num: Count | None = None
@@ -191,7 +191,7 @@ class DataSection(Section):
     skip_prepare_dataset: bool = False
     """Do not tokenize ahead; for image and audio models."""
     push_dataset_to_hub: str | None = None
-    """Hub dataset to upload the prepared data to."""
+    """Hub dataset (private) to upload the prepared data to, as the configuration named by its fingerprint."""
     hf_use_auth_token: bool | None = None
     """Send the Hugging Face token (from the environment) when reading datasets; it is sent whenever there is one."""
     sequence_len: Count = 512

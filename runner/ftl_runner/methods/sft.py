@@ -74,7 +74,11 @@ def _prepare(context: RunContext, tokenizer: Any) -> Prepared:
     with context.clock.measure("data"):
         # Every rank calls it: the cache's own lock lets one process work and the others wait for what it made.
         return prepare(
-            context.config, tokenizer, cache_root=None, on_progress=lambda text: context.events.phase("data", text)
+            context.config,
+            tokenizer,
+            cache_root=None,
+            on_progress=lambda text: context.events.phase("data", text),
+            shared_uri=context.job.prepared_uri,
         )
 
 

@@ -104,10 +104,10 @@ def pretraining(*paths: Path, folder: Path, **keys: Any) -> Config:
     return make_config(folder=folder, datasets=None, pretraining_dataset=entries, **values)
 
 
-def one_pass(stream: StreamSet, shard: Shard = Shard(), cursor: Cursor = Cursor()) -> list[tuple[Any, Cursor]]:
+def one_pass(stream: StreamSet, shard: Shard | None = None) -> list[tuple[Any, Cursor]]:
     found = []
-    for row, following in stream.rows(shard, cursor):
-        if following.passes > cursor.passes:
+    for row, following in stream.rows(shard or Shard(), Cursor()):
+        if following.passes > 0:
             return found
         found.append((row, following))
     raise AssertionError("a stream has no end")
