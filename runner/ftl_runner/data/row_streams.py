@@ -108,7 +108,7 @@ def _file_stream(open_bytes: Callable[[], Any], path: str, name: str, kind: str)
             import fsspec
 
             with fsspec.compression.compr[compression](packed, mode="r") as plain:
-                yield from _BLOCKS[kind](io.BufferedReader(plain), name, path)  # zstandard's own reads no lines
+                yield from _BLOCKS[kind](plain, name, path)
 
     unit = {"json": "line", "text": "line", "csv": "record"}.get(kind, "row")
     return RowStream(name, blocks, unit, first_line=2 if kind == "csv" else 1)
@@ -142,13 +142,17 @@ class _Table:
             yield from table.take(list(range(first, min(first + _BLOCK_ROWS * step, self.num_rows), step))).to_pylist()
 
 
-def _line_blocks(file: Any, parse: Callable[[bytes], RawRow], skip_mark: bool = True) -> Iterator[Block]:
+def _line_blocks(file: Any, parse: Callable[[bytes], RawRow]) -> Iterator[Block]:
+    rest = b""
     first = True
-    while lines := file.readlines(_BLOCK_BYTES):
-        if first and skip_mark:
-            lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")
-        first = False
-        yield _Lines([line.rstrip(b"\r\n") for line in lines], parse)
+    while block := file.read(_BLOCK_BYTES):  # readlines() with a limit is missing on fsspec's and zstandard's files
+        if first:
+            block, first = block.removeprefix(b"\xef\xbb\xbf"), False
+        *lines, rest = (rest + block).split(b"\n") if b"\n" in block else (rest + block,)
+        if lines:
+            yield _Lines([line.removesuffix(b"\r") for line in lines], parse)
+    if rest:
+        yield _Lines([rest.removesuffix(b"\r")], parse)
 
 
 def _json_blocks(file: Any, name: str, path: str) -> Iterator[Block]:
