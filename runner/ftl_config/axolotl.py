@@ -40,9 +40,6 @@ _UNSUPPORTED = {
     "image and audio models": """
         processor_type processor_kwargs image_size image_resize_algorithm role_boundaries freeze_mm_modules
         skip_prepare_dataset""",
-    "streaming": """
-        streaming streaming_multipack_buffer_size pretraining_dataset pretrain_multipack_attn
-        pretraining_sample_concatenation""",
     "context, tensor and expert parallelism": """
         context_parallel_size ring_attn_func heads_k_stride tensor_parallel_size expert_parallel_size
         expert_parallel_token_capacity dp_replicate_size""",
@@ -82,9 +79,8 @@ _UNSUPPORTED = {
     "scores other than the loss": """
         do_causal_lm_eval eval_causal_lm_metrics do_bench_eval bench_dataset bench_split lm_eval_tasks""",
     "this way to load data": """
-        push_dataset_to_hub batch_flattening datasets.length datasets.sequence_length datasets.min_input_id
-        datasets.max_input_id datasets.seed datasets.text_column datasets.skip datasets.input_format
-        datasets.field_human datasets.field_model datasets.chat_template_kwargs""",
+        batch_flattening datasets.input_format datasets.field_human datasets.field_model
+        datasets.chat_template_kwargs""",
     "choosing the batch size by trial": "auto_find_batch_size",
     "this part of FSDP": "fp32_norms fp32_norm_classes",
     "checkpoints on request": "dynamic_checkpoint",
@@ -225,8 +221,6 @@ HARMLESS_VALUES: dict[str, tuple[Any, ...]] = {
     "expert_parallel_size": (1,),
     "dp_replicate_size": (1,),
     "num_labels": (1,),
-    "pretrain_multipack_attn": (True, False),
-    "streaming_multipack_buffer_size": (10_000,),
     "batch_flattening": ("auto",),
 }
 """Values of unsupported keys that ask for nothing."""

@@ -40,6 +40,12 @@ class TrainJob:
     def store_uri(self) -> str:
         return self.checkpoint_uri or str(self.output_dir)
 
+    @property
+    def prepared_uri(self) -> str | None:
+        """Where the run keeps its prepared data beside its checkpoints, when those outlive this machine."""
+        remote = "://" in self.store_uri and not self.store_uri.startswith("file://")
+        return f"{self.store_uri.rstrip('/')}/prepared" if remote else None
+
 
 @dataclass(frozen=True)
 class RunContext:

@@ -13,11 +13,17 @@ if TYPE_CHECKING:
 def preprocess(config: Config, *, num_examples: int) -> None:
     """Prepare the dataset of a configuration and print its report, with ``num_examples`` rows token by token."""
     from ftl_runner.data import prepare
+    from ftl_runner.data.open_stream import stream_lines
     from ftl_runner.data.preview import print_examples, print_report
+    from ftl_runner.data.stream import StreamSet
     from ftl_runner.models.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(config)
     prepared = prepare(config, tokenizer, cache_root=None, on_progress=_say)
+    if isinstance(prepared.train, StreamSet):
+        print_examples(prepared.train.sample, tokenizer, num_examples)
+        sys.stdout.writelines(f"{line}\n" for line in stream_lines(prepared.report))
+        return
     if num_examples:
         print_examples(prepared.train, tokenizer, num_examples)
     print_report(prepared.report)

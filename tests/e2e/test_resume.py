@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -69,9 +70,10 @@ def test_cancelled_run_resumes_exactly(
     assert_continues_exactly(out, reference, stopped_at)
 
 
-def test_ctrl_c_saves_and_resumes(
+def test_ctrl_c_saves_and_resumes_on_another_disk(
     ftl: Ftl, config: dict[str, Any], reference: dict[int, float], tmp_path: Path
 ) -> None:
+    """As a recovered spot job does: checkpoint and prepared data come from the bucket."""
     path, out = write_config(tmp_path / "config.yml", config), Path(config["output_dir"])
     process = ftl.start("launch", str(path), "--name", "pressed")
     wait_for(lambda: reached_step(out, 3), "step 3")
@@ -82,8 +84,13 @@ def test_ctrl_c_saves_and_resumes(
     assert "ftl resume pressed" in text
     assert ftl.status("pressed")["state"] == "cancelled"
     stopped_at = read_events(out, "checkpoint")[-1]["step"]
+    shutil.rmtree(out)
+    shutil.rmtree(config["dataset_prepared_path"])
     ftl.run("resume", "pressed")
     assert_continues_exactly(out, reference, stopped_at)
+    told = [event.get("message", "") for event in read_events(out, "phase") if event.get("phase") == "data"]
+    assert any("prepared data found" in text for text in told), told
+    assert not any("tokenized" in text for text in told), told
 
 
 def test_killed_worker_is_replaced_and_goes_on(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ftl_config.addresses import is_loopback
 from ftl_config.keys import is_set
 from ftl_config.nodes import Path
 from ftl_config.rules.registry import Finding, Rule, error, warning
@@ -49,7 +50,7 @@ def dataset_type_is_current(config: Config) -> Iterator[Finding]:
 def dataset_address_is_safe(config: Config) -> Iterator[Finding]:
     """Data is fetched over https only."""
     for path, entry in _entries(config):
-        if entry.path is not None and entry.path.startswith("http://"):
+        if entry.path is not None and entry.path.startswith("http://") and not is_loopback(entry.path):
             yield error("is an http:// address; only https:// is read", (*path, "path"))
 
 
@@ -160,8 +161,35 @@ def stream_has_no_end(config: Config) -> Iterator[Finding]:
         yield error(f"cannot be combined with {keys[0]}", "val_set_size", keys[0], hint="use test_datasets")
     if config.data.dataset_exact_deduplication:
         yield error(f"cannot be combined with {keys[0]}", "dataset_exact_deduplication", keys[0])
+    if config.data.push_dataset_to_hub:
+        yield error(f"cannot be combined with {keys[0]}: nothing is prepared", "push_dataset_to_hub", keys[0])
+    if config.data.dataset_shard_num:
+        yield error(f"cannot be combined with {keys[0]}", "dataset_shard_num", keys[0], hint="use shards of an entry")
     if config.data.streaming and config.data.sample_packing and len(config.data.datasets or ()) > 1:
         yield error("cannot be packed when streamed, if there are several", "datasets", "streaming", "sample_packing")
+
+
+def stream_keys_need_a_stream(config: Config) -> Iterator[Finding]:
+    """Keys that say how a stream is read mean nothing for prepared data."""
+    data = config.data
+    if data.pretraining_dataset and data.datasets:
+        hint = "one of the two says what is trained on; several entries of pretraining_dataset are mixed"
+        yield error("cannot be combined with datasets", "pretraining_dataset", "datasets", hint=hint)
+    for index, entry in enumerate(data.pretraining_dataset or ()):
+        if entry.type not in (None, "pretrain", "completion"):
+            path = ("pretraining_dataset", index, "type")
+            yield error("pretraining data is plain text", path, hint="type: pretrain; others with streaming: true")
+    if data.pretraining_sample_concatenation and data.sample_packing:
+        yield warning("has no effect with sample_packing", "pretraining_sample_concatenation", "sample_packing")
+    elif data.pretraining_sample_concatenation and not (data.streaming or data.pretraining_dataset):
+        yield warning("has no effect without streaming", "pretraining_sample_concatenation")
+
+
+def repeated_rows_are_kept(config: Config) -> Iterator[Finding]:
+    """Deduplication would take away what a weight above 1 repeats."""
+    for path, entry in _entries(config):
+        if entry.weight is not None and entry.weight > 1 and config.data.dataset_exact_deduplication:
+            yield error("above 1 cannot be combined with dataset_exact_deduplication", (*path, "weight"))
 
 
 def unprepared_data_is_not_deduplicated(config: Config) -> Iterator[Finding]:
@@ -202,6 +230,8 @@ RULES: list[Rule] = [
     flattening_or_packing,
     upload_needs_token,
     stream_has_no_end,
+    stream_keys_need_a_stream,
+    repeated_rows_are_kept,
     unprepared_data_is_not_deduplicated,
     prefetching_needs_workers,
     longest_sample_fits,

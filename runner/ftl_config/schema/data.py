@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ftl_config.schema.types import Count, Fraction, NonNegative, NonNegativeInt, Options, Section, Texts
+from ftl_config.schema.types import Count, Fraction, NonNegative, NonNegativeInt, Options, Positive, Section, Texts
 
 TrainOnTokens = Literal["all", "turn", "last", "none"]
 
@@ -71,6 +71,9 @@ class DatasetSpec(Section):
     """Cut the dataset into this many pieces and use one."""
     shards_idx: NonNegativeInt | None = None
     """Which of the pieces to use."""
+    weight: Positive | None = None
+    """How often the rows are used: 2 takes each of them twice, 0.5 a random half. When streaming, the share of the
+    rows that are drawn from this dataset, against the weights of the others (1 when left out)."""
     preprocess_shards: Count | None = None
     """Prepare the dataset in this many pieces, to save memory."""
     chat_template: str | None = None
@@ -138,19 +141,19 @@ class DatasetSpec(Section):
     temperature: NonNegative | None = None
     """Temperature of the teacher (distillation)."""
     text_column: str | None = None
-    """Column of the text (streamed pretraining)."""
+    """Column of the text (pretraining_dataset); `text` when left out."""
     skip: NonNegativeInt | None = None
-    """Rows to skip at the start (streamed pretraining)."""
+    """Rows to skip at the start."""
     length: Count | None = None
-    """Rows to make up (synthetic data)."""
+    """Rows to make up (`type: _synthetic`); 1000 when left out."""
     sequence_length: Count | None = None
-    """Tokens of a made-up row (synthetic data)."""
+    """Tokens of a made-up row; 2048 when left out."""
     min_input_id: NonNegativeInt | None = None
-    """Smallest token id of made-up rows."""
+    """Smallest token id of made-up rows; 100 when left out."""
     max_input_id: NonNegativeInt | None = None
-    """Largest token id of made-up rows."""
+    """Largest token id of made-up rows; 32000 when left out."""
     seed: int | None = None
-    """Seed of made-up rows."""
+    """Seed of made-up rows; 42 when left out."""
 
 
 Datasets = Annotated[tuple[DatasetSpec, ...], Field(strict=False, min_length=1)]
@@ -164,11 +167,11 @@ class DataSection(Section):
     test_datasets: Datasets | None = None
     """Datasets to evaluate on; in place of val_set_size."""
     pretraining_dataset: Datasets | None = None
-    """Text to stream for continued pretraining, without preparing it first."""
+    """Text to stream for continued pretraining, without preparing it first; needs max_steps."""
     val_set_size: NonNegative = 0.0
     """Share of the rows (below 1) or number of rows (above 1) held back for evaluation; 0 for none."""
     dataset_prepared_path: str | None = None
-    """Where prepared datasets are kept for the next run."""
+    """Where prepared datasets are kept for the next run: a directory, or s3://, gs://, az:// for other machines too."""
     dataset_num_proc: Count | None = None
     """Processes that prepare data; one a CPU core when left out."""
     dataset_shard_num: Count | None = None
@@ -188,7 +191,7 @@ class DataSection(Section):
     skip_prepare_dataset: bool = False
     """Do not tokenize ahead; for image and audio models."""
     push_dataset_to_hub: str | None = None
-    """Hub dataset to upload the prepared data to."""
+    """Hub dataset (private) to upload the prepared data to, as the configuration named by its fingerprint."""
     hf_use_auth_token: bool | None = None
     """Send the Hugging Face token (from the environment) when reading datasets; it is sent whenever there is one."""
     sequence_len: Count = 512
@@ -244,13 +247,13 @@ class DataSection(Section):
     max_prompt_len: Count | None = None
     """Longest prompt in preference training."""
     streaming: bool = False
-    """Read datasets as a stream."""
+    """Read datasets while training goes on, in constant memory, without preparing them first; needs max_steps."""
     streaming_multipack_buffer_size: Count = 10_000
-    """Samples packed together at a time when streaming."""
+    """Samples that are shuffled and packed together at a time when streaming."""
     pretrain_multipack_attn: bool = True
-    """Keep packed samples apart in pretraining."""
+    """Packed samples of pretraining_dataset do not see each other; false: they do."""
     pretraining_sample_concatenation: bool | None = None
-    """Join samples to full rows in pretraining."""
+    """Join samples end to end and cut them into rows of sequence_len, when streaming without sample_packing."""
     remove_unused_columns: bool | None = None
     """Drop columns that the model does not take."""
     dataloader_num_workers: NonNegativeInt | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,11 +63,16 @@ def describe_files(folder: Path) -> tuple[FileEntry, ...]:
 
 def matches(folder: Path, manifest: Manifest) -> bool:
     """True where every file of the manifest is in the folder with the size and hash that were committed."""
+    return files_match(folder, manifest.files)
+
+
+def files_match(folder: Path, files: Iterable[FileEntry]) -> bool:
+    """True where all files are in the folder with their size and hash."""
     return all(
         (folder / entry.path).is_file()
         and (folder / entry.path).stat().st_size == entry.size_bytes
         and _sha256(folder / entry.path) == entry.sha256
-        for entry in manifest.files
+        for entry in files
     )
 
 

@@ -26,6 +26,18 @@ REPORT_NAME = "report.json"
 _TEMPORARY = ".tmp-"
 
 
+def cache_places(prepared_path: str | None, cache_root: Path | None, shared_uri: str | None) -> tuple[Path, str | None]:
+    """The local directory of prepared sets, and the URI where they are shared (None for nowhere).
+
+    ``dataset_prepared_path`` may be either; without one that is a URI, ``shared_uri`` is where a run shares its own.
+    """
+    path = (prepared_path or DEFAULT_ROOT).removeprefix("file://")
+    if "://" in path:
+        path, shared_uri = DEFAULT_ROOT, path
+    root = cache_root or Path(path)
+    return root.expanduser().absolute(), shared_uri
+
+
 def fingerprint_of(parts: Any) -> str:
     """32 hex digits of a JSON value."""
     text = json.dumps([CACHE_VERSION, parts], sort_keys=True, ensure_ascii=False, default=str)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftl_runner.data.errors import DataError, did_you_mean
-from ftl_runner.data.row_readers import ArrowRows, JsonLines, Listed, ParquetRows, Reader
+from ftl_runner.data.errors import DataError, RowError, did_you_mean
+from ftl_runner.data.row_readers import ArrowRows, JsonLines, Listed, ParquetRows, RawRow, Reader
 
-COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
+_COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz"}
+COMPRESSIONS = tuple(_COMPRESSIONS)
 KINDS = {
     ".json": "json",
     ".jsonl": "json",
@@ -37,6 +38,11 @@ def file_kind(name: str, ds_type: str | None = None) -> str | None:
             raise DataError(f"unknown ds_type {ds_type!r}", hint)
         return kind
     return KINDS.get(Path(_uncompressed_name(name)).suffix.lower())
+
+
+def compression_of(name: str) -> str | None:
+    """fsspec's name of the compression that a file's name tells; None for none."""
+    return _COMPRESSIONS.get(Path(name.lower()).suffix)
 
 
 def _uncompressed_name(name: str) -> str:
@@ -77,7 +83,7 @@ class LocalFile:
 def _decompress(path: Path, name: str, scratch: Path) -> Path:
     import fsspec
 
-    compression = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz"}[path.suffix.lower()]
+    compression = compression_of(path.name)
     target = scratch / f"{abs(hash(str(path.resolve())))}-{_uncompressed_name(path.name)}"
     try:
         with fsspec.open(str(path), "rb", compression=compression) as packed, target.open("wb") as plain:
@@ -113,22 +119,44 @@ def _is_json(line: bytes) -> bool:
     return True
 
 
+def is_json_array(lines: Sequence[bytes]) -> bool:
+    """Whether the first lines of a file begin one JSON value of many lines, not one object a line."""
+    first = next((line.strip() for line in lines if line.strip()), b"")
+    return first.startswith(b"[") or first == b"{"
+
+
 def _open_csv(path: Path, name: str) -> Reader:
     import pyarrow as pa
     from pyarrow import csv
 
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
-    parse = csv.ParseOptions(delimiter=separator, newlines_in_values=True)
+    parse, convert = csv_options(path.name, path, name)
     try:
-        with csv.open_csv(path, parse_options=parse) as reader:
-            columns = reader.schema.names
-        # Everything stays text: a cell that reads 007, NA or true is what the user wrote.
-        convert = csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False)
         table = csv.read_csv(path, parse_options=parse, convert_options=convert)
     except pa.ArrowException as error:
-        hint = "the first line names the columns; cells with commas are quoted"
-        raise DataError(f"{name} is not a CSV file: {error}", hint) from error
+        raise not_csv(name, error) from error
     return ArrowRows(table, name, first_line=2, unit="record")
+
+
+def csv_options(file_name: str, head: Any, name: str) -> tuple[Any, Any]:
+    """pyarrow's parse and convert options for a file; ``head`` holds its first line at least."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    separator = "\t" if Path(_uncompressed_name(file_name)).suffix.lower() == ".tsv" else ","
+    parse = csv.ParseOptions(delimiter=separator, newlines_in_values=True)
+    try:
+        with csv.open_csv(head, parse_options=parse) as reader:
+            columns = reader.schema.names
+    except pa.ArrowException as error:
+        raise not_csv(name, error) from error
+    # Everything stays text: a cell that reads 007, NA or true is what the user wrote.
+    return parse, csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False)
+
+
+def not_csv(name: str, error: Exception) -> DataError:
+    """The error for a file that pyarrow cannot read as CSV."""
+    hint = "the first line names the columns; cells with commas are quoted"
+    return DataError(f"{name} is not a CSV file: {error}", hint)
 
 
 def _open_arrow(path: Path, name: str) -> Reader:
@@ -149,6 +177,15 @@ def _open_text(path: Path, name: str) -> Reader:
     except UnicodeDecodeError as error:
         raise DataError(f"{name} is not UTF-8 (byte {error.start + 1})", "save the file as UTF-8") from error
     return _TextLines([line.removesuffix("\r") for line in lines], name)
+
+
+def parse_text_line(line: bytes) -> RawRow:
+    """A line of a text file as a row; None for a blank one."""
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as error:
+        return RowError(f"not UTF-8 (byte 0x{line[error.start]:02x} at {error.start + 1})", "save the file as UTF-8")
+    return {"text": text} if text.strip() else None
 
 
 @dataclass(frozen=True)

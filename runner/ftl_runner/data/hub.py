@@ -34,6 +34,9 @@ class HubDataset:
 
     @cached_property
     def _dataset(self) -> Any:
+        return self._load(streaming=False)
+
+    def _load(self, *, streaming: bool) -> Any:
         from datasets import load_dataset
 
         try:
@@ -43,9 +46,25 @@ class HubDataset:
                 split=self.split,
                 revision=self.revision,
                 data_files=list(self.data_files) or None,
+                streaming=streaming,
             )
         except Exception as error:  # the library raises a dozen kinds, from requests, hub and itself
             raise _explain(self.path, self.config, error) from error
+
+    def batches(self, size: int) -> Iterator[dict[str, list[Any]]]:
+        """Columns of ``size`` rows at a time, read from the hub as they are needed."""
+        try:
+            yield from self._load(streaming=True).iter(batch_size=size)
+        except (DataError, GeneratorExit):
+            raise
+        except Exception as error:
+            raise _explain(self.path, self.config, error) from error
+
+    @property
+    def title(self) -> str:
+        """What the user calls it."""
+        name = f"{self.path} ({self.config})" if self.config else self.path
+        return f"{name}, split {self.split}"
 
     def fingerprint(self) -> str:
         """The commit on the hub where it can be asked, else what the library calls the loaded data."""
@@ -62,8 +81,7 @@ class HubDataset:
             return None
 
     def open(self, scratch: Path) -> Reader:
-        name = f"{self.path} ({self.config})" if self.config else self.path
-        return ArrowRows(self._dataset, f"{name}, split {self.split}")
+        return ArrowRows(self._dataset, self.title)
 
 
 def _explain(path: str, config: str | None, error: Exception) -> DataError:

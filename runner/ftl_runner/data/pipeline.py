@@ -18,13 +18,17 @@ import numpy as np
 from ftl_config.schema.data import DatasetSpec
 from ftl_runner.data.assemble import PackRule, TokenStore, Written, order_rows, split_rows, write_set
 from ftl_runner.data.build import BadRow, BuildOptions, Built, Entry, Progress, build
-from ftl_runner.data.cache import DEFAULT_ROOT, REPORT_NAME, fingerprint_of, is_complete, locked, new_folder
+from ftl_runner.data.cache import REPORT_NAME, cache_places, fingerprint_of, is_complete, locked, new_folder
 from ftl_runner.data.convert import LengthRule, RowConverter, Tally
 from ftl_runner.data.errors import DataError
 from ftl_runner.data.formats.python_path import import_function
 from ftl_runner.data.formats.registry import REGISTRY
+from ftl_runner.data.open_stream import open_stream_set, stream_lines, test_set_config, try_stream
+from ftl_runner.data.push import push_once
 from ftl_runner.data.report import LOUD_SHARE, PrepareReport, SourceReport
+from ftl_runner.data.shared_cache import SharedCache
 from ftl_runner.data.sources import Source, find_source
+from ftl_runner.data.stream import is_streamed
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -34,11 +38,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Arrow-backed sets with columns input_ids, labels, length and, packed, position_ids."""
+    """Arrow-backed sets with columns input_ids, labels, length and, packed, position_ids; or a stream to train on."""
 
-    train: Dataset
+    train: Any
+    """A ``Dataset``, or the ``StreamSet`` of a streamed config."""
     eval: Dataset | None
     report: PrepareReport
+
+    def splits(self) -> dict[str, Any]:
+        """The sets by the hub's names of splits."""
+        return {"train": self.train} | ({} if self.eval is None else {"validation": self.eval})
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,7 @@ def prepare(
     cache_root: Path | None = None,
     on_progress: Callable[[str], None] | None = None,
     skip_bad_rows: bool = False,
+    shared_uri: str | None = None,
 ) -> Prepared:
     """Prepare the data of a config; safe to call from many processes at once (one works, the others wait).
 
@@ -64,30 +74,76 @@ def prepare(
         cache_root: where prepared sets are kept; ``dataset_prepared_path``, else ``last_run_prepared``, when None.
         on_progress: takes short lines such as ``tokenized 800 of 2,000 rows``.
         skip_bad_rows: leave bad rows out, count them and write them to ``rejected.jsonl`` beside the set.
+        shared_uri: where the run shares prepared sets with its later lives, unless ``dataset_prepared_path`` is a URI.
 
     Raises:
         DataError: with file, row and fix.
+        StoreError: the place that sets are shared in cannot be used.
     """
     say: Progress = on_progress or (lambda text: None)
     data = config.data
+    if is_streamed(config):
+        return _prepare_stream(config, tokenizer, cache_root, say)
     if not data.datasets:
         raise DataError("no datasets", "datasets: a list of {path: ..., type: ...}")
-    train = _part(config, tokenizer, data.datasets, data.sequence_len)
-    test = _part(config, tokenizer, data.test_datasets or (), data.eval_sequence_len or data.sequence_len)
-    fingerprint = _fingerprint(config, tokenizer, train, test, skip_bad_rows)
-    root = (cache_root or Path(data.dataset_prepared_path or DEFAULT_ROOT)).expanduser().absolute()
+    work = _Work(config, *_parts(config, tokenizer), skip_bad_rows)
+    fingerprint = _fingerprint(config, tokenizer, work.train, work.test, skip_bad_rows)
+    root, shared_uri = cache_places(data.dataset_prepared_path, cache_root, shared_uri)
     folder = root / fingerprint
     hit = is_complete(folder)
-    if not hit:
+    if not hit or shared_uri or data.push_dataset_to_hub:
         with locked(root, fingerprint):
-            hit = is_complete(folder)
-            if not hit:
-                with new_folder(root, fingerprint) as fresh:
-                    _fill(fresh, config, train, test, fingerprint, say, skip_bad_rows)
+            hit = _ensure(work, root, fingerprint, SharedCache(shared_uri) if shared_uri else None, say)
+            if data.push_dataset_to_hub:
+                push_once(load_prepared(folder).splits(), data.push_dataset_to_hub, root, fingerprint, say)
     prepared = load_prepared(folder, cache_hit=hit)
     for line in prepared.report.lines() if not hit else [f"prepared data found in {folder}"]:
         say(line)
     return prepared
+
+
+def fingerprint(config: Config, tokenizer: Any) -> str:
+    """The name of the set that ``prepare`` makes of a config."""
+    return _fingerprint(config, tokenizer, *_parts(config, tokenizer), skip_bad_rows=False)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is to be prepared."""
+
+    config: Config
+    train: _Part
+    test: _Part
+    skip_bad_rows: bool
+
+
+def _ensure(work: _Work, root: Path, fingerprint: str, shared: SharedCache | None, say: Progress) -> bool:
+    """Have the set here, and where sets are shared; whether it was there before. The lock is held."""
+    hit = is_complete(root / fingerprint) or (shared is not None and shared.fetch(fingerprint, root))
+    if not hit:
+        with new_folder(root, fingerprint) as fresh:
+            _fill(fresh, work.config, work.train, work.test, fingerprint, say, work.skip_bad_rows)
+    if shared is not None and shared.publish(fingerprint, root / fingerprint):
+        say(f"prepared data uploaded to {shared.uri}")
+    return hit
+
+
+def _parts(config: Config, tokenizer: Any) -> tuple[_Part, _Part]:
+    data = config.data
+    train = _part(config, tokenizer, data.datasets or (), data.sequence_len)
+    return train, _part(config, tokenizer, data.test_datasets or (), data.eval_sequence_len or data.sequence_len)
+
+
+def _prepare_stream(config: Config, tokenizer: Any, cache_root: Path | None, say: Progress) -> Prepared:
+    """A training set that is read as it is needed; test_datasets are prepared as ever."""
+    stream, report = try_stream(open_stream_set(config, tokenizer), config)
+    for line in stream_lines(report):
+        say(line)
+    if not config.data.test_datasets:
+        return Prepared(stream, None, report)
+    tested = prepare(test_set_config(config), tokenizer, cache_root=cache_root, on_progress=say)
+    report = replace(report, eval_sequences=tested.report.num_sequences, eval_tokens=tested.report.tokens)
+    return Prepared(stream, tested.train, report)
 
 
 def load_prepared(folder: Path, *, cache_hit: bool = True) -> Prepared:
@@ -149,11 +205,14 @@ _DATA_KEYS = (
 _PLACE_KEYS = {"path", "data_files", "name", "revision", "chat_template", "chat_template_jinja"}
 """Keys of an entry that say where something is: the rows and the template's text count in their place."""
 
+_IDLE_KEYS = {"split", "preprocess_shards", "trust_remote_code"}
+"""Keys of an entry that change nothing, or (split) only which rows are read."""
+
 
 def _fingerprint(config: Config, tokenizer: Any, train: _Part, test: _Part, skip_bad_rows: bool) -> str:
     parts = [
         {
-            "options": spec.model_dump(mode="json", exclude_none=True, exclude=_PLACE_KEYS),
+            "options": spec.model_dump(mode="json", exclude_none=True, exclude=_PLACE_KEYS | _IDLE_KEYS),
             "rows": source.fingerprint(),
             "template": converter.template.source if converter.template else None,
             "code": _user_code(spec),
@@ -161,7 +220,12 @@ def _fingerprint(config: Config, tokenizer: Any, train: _Part, test: _Part, skip
         for part in (train, test)
         for spec, source, converter in zip(part.specs, part.sources, part.converters, strict=True)
     ]
-    keys = {name: getattr(config.data, name) for name in _DATA_KEYS}
+    data = config.data
+    keys = {name: getattr(data, name) for name in _DATA_KEYS}
+    keys["excess_length_strategy"] = data.excess_length_strategy or "drop"
+    keys["min_sample_len"] = data.min_sample_len or 2
+    keys["eval_sequence_len"] = data.eval_sequence_len or data.sequence_len
+    keys["eval_sample_packing"] = data.sample_packing if data.eval_sample_packing is None else data.eval_sample_packing
     return fingerprint_of([parts, len(train.specs), keys, _seed(config), tokenizer_hash(tokenizer), skip_bad_rows])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ftl_runner.data.encode import IGNORE_INDEX
@@ -18,7 +18,7 @@ _TRAINED, _MASKED, _BOUNDARY, _OFF = "\x1b[32m", "\x1b[31m", "\x1b[36m", "\x1b[0
 _BAR_WIDTH = 40
 
 
-def print_examples(dataset: Dataset, tokenizer: Any, count: int, stream: TextIO | None = None) -> None:
+def print_examples(dataset: Dataset | Sequence[Any], tokenizer: Any, count: int, stream: TextIO | None = None) -> None:
     """The first ``count`` rows: green tokens are trained, red ones are not; each with ``(label, id)``."""
     out = stream or sys.stdout
     colour = _has_colour(out)

@@ -13,7 +13,9 @@ from ftl_runner.data.convert import LengthRule, RowConverter, uses_template
 from ftl_runner.data.errors import DataError, RowError
 from ftl_runner.data.formats.registry import find_format
 from ftl_runner.data.messages import Conversation, Example, Segments, TokenRow
+from ftl_runner.data.row_readers import RawRow
 from ftl_runner.data.sources import find_source
+from ftl_runner.data.stream import first_stream_rows, is_streamed, train_entries
 
 if TYPE_CHECKING:
     from ftl_config import Config
@@ -41,7 +43,7 @@ def render_prompt(config: Config, tokenizer: Any, messages: Sequence[Mapping[str
     Raises:
         DataError: the template refuses the messages.
     """
-    spec = (config.data.datasets or (DatasetSpec(path="-", type="chat_template"),))[0]
+    spec = (train_entries(config) or (DatasetSpec(path="-", type="chat_template"),))[0]
     converter = _converter(config, tokenizer, spec)
     if uses_template(spec) or (tokenizer.chat_template and _is_python(spec)):
         renderer = converter.turn_renderer()
@@ -147,16 +149,22 @@ def _prompt_messages(example: Example) -> list[dict[str, Any]]:
     return []
 
 
+def _head(spec: DatasetSpec, count: int, scratch: Path, *, streamed: bool) -> list[RawRow]:
+    if streamed:
+        return [row for _, _, row in first_stream_rows(spec, count)]
+    reader = find_source(spec).open(scratch)
+    return reader.read(0, min(len(reader), count))
+
+
 def _first_examples(config: Config, n: int) -> list[tuple[DatasetSpec, Example]]:
     found: list[tuple[DatasetSpec, Example]] = []
-    specs = (*(config.data.test_datasets or ()), *(config.data.datasets or ()))
+    specs = (*(config.data.test_datasets or ()), *train_entries(config))
     with tempfile.TemporaryDirectory() as scratch:
         for spec in specs:
             if len(found) >= n:
                 break
             convert = find_format(spec, config.data)
-            reader = find_source(spec).open(Path(scratch))
-            for row in reader.read(0, min(len(reader), max(_WINDOW, n))):
+            for row in _head(spec, max(_WINDOW, n), Path(scratch), streamed=is_streamed(config)):
                 if len(found) >= n or row is None or isinstance(row, RowError):
                     continue
                 try:

@@ -54,6 +54,11 @@ class PrepareReport:
     """File of rows that were skipped as bad."""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def num_rows(self) -> int:
+        """Training rows: bins where they are packed."""
+        return self.num_sequences if self.num_bins is None else self.num_bins
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return asdict(self)

@@ -78,8 +78,11 @@ def _line_starts(path: Path) -> npt.NDArray[np.int64]:
 
 
 def _parse_line(line: bytes, *, first: bool) -> RawRow:
-    if first:
-        line = line.removeprefix(b"\xef\xbb\xbf")
+    return parse_json_line(line.removeprefix(b"\xef\xbb\xbf") if first else line)
+
+
+def parse_json_line(line: bytes) -> RawRow:
+    """The row of a line; None for a blank one."""
     if not line or line.isspace():
         return None
     try:

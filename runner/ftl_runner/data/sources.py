@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from ftl_config.schema.data import DatasetSpec
 from ftl_runner.data.errors import DataError, did_you_mean
 from ftl_runner.data.files import KINDS, LocalFile, file_kind
 from ftl_runner.data.row_readers import ArrowRows, Joined, Picked, Reader
+from ftl_runner.data.synthetic import SYNTHETIC, make_synthetic
 
 
 class Origin(Protocol):
@@ -39,11 +41,15 @@ class Source:
     shards: tuple[int, int] | None = None
     """Number of shards and which one."""
     seed: int = 42
+    skip: int = 0
+    """Rows left out at the start."""
+    weight: float | None = None
+    """How often the rows are used: 2 takes each of them twice, 0.5 a random half."""
 
     def fingerprint(self) -> list[str]:
         """One string an origin, and what is taken of them."""
-        shard = f"{self.shards}:{self.seed}" if self.shards else ""
-        return [*(origin.fingerprint() for origin in self.origins), f"{self.part}{shard}"]
+        drawn = f"{self.shards}:{self.weight}:{self.seed}" if self.shards or self.weight is not None else ""
+        return [*(origin.fingerprint() for origin in self.origins), f"{self.part}:{self.skip}:{drawn}"]
 
     def open(self, scratch: Path) -> Reader:
         """A reader of the rows that are used.
@@ -55,13 +61,26 @@ class Source:
         if self.part:
             start, stop = parse_slice(self.part, len(reader), self.name)
             reader = Picked(reader, np.arange(start, stop, dtype=np.int64))
+        if self.skip:
+            reader = Picked(reader, np.arange(min(self.skip, len(reader)), len(reader), dtype=np.int64))
         if self.shards:
             count, number = self.shards
             order = np.random.default_rng(self.seed).permutation(len(reader))
             reader = Picked(reader, np.sort(np.array_split(order, count)[number]).astype(np.int64))
+        if self.weight is not None:
+            reader = Picked(reader, _weighted(len(reader), self.weight, self.seed))
         if len(reader) == 0:
-            raise DataError(f"{self.name} has no rows", "a dataset needs at least one")
+            hint = f"skip: {self.skip} leaves none" if self.skip else "a dataset needs at least one"
+            raise DataError(f"{self.name} has no rows", hint)
         return reader
+
+
+def _weighted(count: int, weight: float, seed: int) -> npt.NDArray[np.int64]:
+    """Row numbers in order, each as often as the weight's whole part says, and a random share of them once more."""
+    whole = int(weight)
+    extra = round((weight - whole) * count)
+    drawn = np.random.default_rng(seed).permutation(count)[:extra]
+    return np.sort(np.concatenate([np.repeat(np.arange(count), whole), drawn])).astype(np.int64)
 
 
 def find_source(spec: DatasetSpec, seed: int = 42) -> Source:
@@ -70,7 +89,7 @@ def find_source(spec: DatasetSpec, seed: int = 42) -> Source:
     Raises:
         DataError: no such file or dataset.
     """
-    path = spec.path
+    path = spec.path or (SYNTHETIC if spec.type == SYNTHETIC else None)
     if not path:
         raise DataError("a dataset has no path", "path: a file, a directory, a URL or a hub id")
     split, part = split_name(spec.split or "train")
@@ -78,10 +97,13 @@ def find_source(spec: DatasetSpec, seed: int = 42) -> Source:
     shards = (spec.shards, spec.shards_idx or 0) if spec.shards else None
     if shards and shards[1] >= shards[0]:
         raise DataError(f"{path}: shards_idx {shards[1]} of {shards[0]} shards", "they count from 0")
-    return Source(path, origins, part, shards, seed)
+    return Source(path, origins, part, shards, seed, spec.skip or 0, spec.weight)
 
 
 def _find_origins(spec: DatasetSpec, path: str, split: str) -> Iterator[Origin]:
+    if spec.type == SYNTHETIC:
+        yield make_synthetic(spec)
+        return
     data_files = [spec.data_files] if isinstance(spec.data_files, str) else list(spec.data_files or ())
     if "://" in path:
         from ftl_runner.data.remote import find_remote
@@ -165,6 +187,10 @@ class SavedDataset:
         return "+".join(LocalFile(path, path.name, "arrow").fingerprint() for path in files)
 
     def open(self, scratch: Path) -> Reader:
+        return self.open_mapped()
+
+    def open_mapped(self) -> Reader:
+        """The rows; their files are mapped into memory, not read."""
         from datasets import load_from_disk
 
         try:
@@ -219,6 +245,18 @@ def parse_slice(part: str, total: int, where: str) -> tuple[int, int]:
         raise DataError(f"{where}: split slice [{part}] is not understood", "as [:10%] or [100:200]")
     start, stop = (_slice_end(end, total, default) for end, default in ((match[1], 0), (match[2], total)))
     return start, max(start, stop)
+
+
+def parse_rows(part: str, where: str) -> tuple[int, int | None]:
+    """First and last row number of a slice of a stream, whose length nobody knows.
+
+    Raises:
+        DataError: a slice that counts from the end, or in percent.
+    """
+    match = re.fullmatch(r"(\d+)?\s*:?\s*(\d+)?", part)
+    if match is None or (part and ":" not in part):
+        raise DataError(f"{where}: split slice [{part}] cannot be streamed", "count rows from the start: [100:200]")
+    return int(match[1] or 0), int(match[2]) if match[2] else None
 
 
 def _slice_end(end: str | None, total: int, default: int) -> int:

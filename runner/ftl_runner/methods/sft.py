@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftl_config.protocol import EventType
 from ftl_runner.checkpoints.resume import fetch_checkpoint
 from ftl_runner.context import Outcome, RunContext
+from ftl_runner.data.stream import StreamSet
 from ftl_runner.models.adapter import add_adapter
 from ftl_runner.models.attention import packing_leak
 from ftl_runner.models.kernels import liger_warning
@@ -16,6 +18,7 @@ from ftl_runner.models.tokenizer import load_tokenizer
 from ftl_runner.report import finish_run
 from ftl_runner.trainer.arguments import Schedule, make_arguments, make_schedule
 from ftl_runner.trainer.callbacks import StopOnSignal, make_callbacks
+from ftl_runner.trainer.streaming import SaveStreamPosition, StreamTrainer, make_stream_loader, restore_position
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -31,7 +34,8 @@ def run(context: RunContext) -> Outcome:
     precision = choose_precision(config)
     tokenizer = load_tokenizer(config)
     prepared = _prepare(context, tokenizer)
-    schedule = make_schedule(config, len(prepared.train), ranks.world_size)
+    streamed = isinstance(prepared.train, StreamSet)
+    schedule = make_schedule(config, None if streamed else len(prepared.train), ranks.world_size)
     arguments = make_arguments(config, precision, schedule, ranks.world_size)
 
     context.events.phase("model", f"loading {config.model.base_model}")
@@ -46,11 +50,13 @@ def run(context: RunContext) -> Outcome:
     if leak is not None:
         context.warn(leak)
     stop = StopOnSignal(context)
-    tokens_per_step = prepared.report.tokens / max(1, len(prepared.train)) * schedule.global_batch
+    tokens_per_step = prepared.report.tokens / max(1, prepared.report.num_rows) * schedule.global_batch
     trainer = _make_trainer(context, model, arguments, prepared, tokenizer, tokens_per_step, stop)
     resume_folder = None
     if context.resume_from is not None:
         resume_folder = _fetch_resume(context)
+        if streamed:
+            restore_position(trainer.get_train_dataloader(), Path(resume_folder), ranks.rank)
     _announce(context, trainer, prepared, schedule)
     with context.clock.measure("train"):
         trainer.train(resume_from_checkpoint=resume_folder)
@@ -68,7 +74,11 @@ def _prepare(context: RunContext, tokenizer: Any) -> Prepared:
     with context.clock.measure("data"):
         # Every rank calls it: the cache's own lock lets one process work and the others wait for what it made.
         return prepare(
-            context.config, tokenizer, cache_root=None, on_progress=lambda text: context.events.phase("data", text)
+            context.config,
+            tokenizer,
+            cache_root=None,
+            on_progress=lambda text: context.events.phase("data", text),
+            shared_uri=context.job.prepared_uri,
         )
 
 
@@ -86,15 +96,21 @@ def _make_trainer(
     from ftl_runner.data import make_collator
 
     config = context.config
-    trainer = Trainer(
-        model=model,
-        args=arguments,
-        train_dataset=prepared.train,
-        eval_dataset=prepared.eval,
-        data_collator=make_collator(config, tokenizer, packed=bool(config.data.sample_packing)),
-        processing_class=tokenizer,
-        callbacks=make_callbacks(context, stop, tokens_per_step),
-    )
+    collate = make_collator(config, tokenizer, packed=bool(config.data.sample_packing))
+    given: dict[str, Any] = {
+        "model": model,
+        "args": arguments,
+        "eval_dataset": prepared.eval,
+        "data_collator": collate,
+        "processing_class": tokenizer,
+    }
+    callbacks = make_callbacks(context, stop, tokens_per_step)
+    if isinstance(prepared.train, StreamSet):
+        loader = make_stream_loader(context, prepared.train, collate, arguments)
+        callbacks = [SaveStreamPosition(context, loader, prepared.train), *callbacks]
+        trainer = StreamTrainer(loader=loader, callbacks=callbacks, **given)
+    else:
+        trainer = Trainer(train_dataset=prepared.train, callbacks=callbacks, **given)
     trainer.remove_callback(PrinterCallback)  # our events are the log
     return trainer
 
@@ -124,6 +140,6 @@ def _announce(context: RunContext, trainer: Trainer, prepared: Prepared, schedul
         world_size=context.ranks.world_size,
         trainable_params=sum(count for count, trained in counts if trained),
         total_params=sum(count for count, _ in counts),
-        num_rows=len(prepared.train),
+        num_rows=None if isinstance(prepared.train, StreamSet) else len(prepared.train),
         attempt=context.identity.attempt,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ftl_config.errors import FtlError
+from ftl_runner.data.stream import is_streamed
 from ftl_runner.distributed.deepspeed import deepspeed_config
 from ftl_runner.distributed.fsdp import fsdp_arguments
 from ftl_runner.distributed.ranks import collective_timeout_s
@@ -31,9 +32,14 @@ class Schedule:
     total_steps: int
 
 
-def make_schedule(config: Config, num_rows: int, world_size: int) -> Schedule:
-    """How many optimizer steps ``num_rows`` training rows make."""
+def make_schedule(config: Config, num_rows: int | None, world_size: int) -> Schedule:
+    """How many optimizer steps ``num_rows`` training rows make; None for a stream, which ``max_steps`` ends."""
     keys = config.training
+    if num_rows is None:
+        steps = keys.max_steps
+        if not steps or steps < 0:
+            raise FtlError("the length of a stream is not known", "set max_steps", exit_code=2)
+        return Schedule(keys.micro_batch_size * world_size * accumulation_steps(config), steps, steps)
     whole = math.floor if config.data.dataloader_drop_last else math.ceil
     micro_steps = whole(num_rows / (config.training.micro_batch_size * world_size))
     accumulation = accumulation_steps(config)
@@ -119,7 +125,9 @@ def _loading(config: Config, *, use_cpu: bool) -> dict[str, Any]:
         "dataloader_drop_last": bool(keys.dataloader_drop_last),
         "accelerator_config": _accelerator_config(keys.accelerator_config),
     }
-    if keys.curriculum_sampling:
+    if is_streamed(config):
+        loading["ignore_data_skip"] = True  # the stream goes on by itself, without reading what has been seen
+    elif keys.curriculum_sampling:
         loading["train_sampling_strategy"] = "sequential"
     elif keys.group_by_length and not keys.sample_packing:
         loading["train_sampling_strategy"] = "group_by_length"

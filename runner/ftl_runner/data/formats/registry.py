@@ -73,6 +73,7 @@ REGISTRY: Mapping[str, Entry] = {
     "llama2_chat": Entry("chat:sharegpt", {"conversations": [{"from": "human", "value": "Hi"}]}),
     "messages.chat": Entry("chat:chat_template", _CHAT),
     "pretokenized": Entry("pretokenized:pretokenized", {"input_ids": [1, 2], "labels": [-100, 2]}),
+    "_synthetic": Entry("pretokenized:pretokenized", {"input_ids": [1, 2], "labels": [1, 2]}),
 }
 _USER_DEFINED = "user_defined:user_defined"
 _PRETOKENIZED = "pretokenized:pretokenized"
