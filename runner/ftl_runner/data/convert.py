@@ -138,7 +138,8 @@ class RowConverter:
         name = spec.chat_template or data.chat_template
         jinja = spec.chat_template_jinja or (data.chat_template_jinja if not spec.chat_template else None)
         jinja = jinja or (data.chat_template_jinja if name == "jinja" else None)
-        template = resolve_template(self._tokenizer, name, jinja=jinja, kwargs=data.chat_template_kwargs)
+        kwargs = {**(data.chat_template_kwargs or {}), **(spec.chat_template_kwargs or {})}
+        template = resolve_template(self._tokenizer, name, jinja=jinja, kwargs=kwargs)
         special = [added.content for added in self._tokenizer.added_tokens_decoder.values()]
         facts = probe_template(template, [*special, *(data.eot_tokens or ())])
         self.template = template

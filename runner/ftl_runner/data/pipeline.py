@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import os
 import shutil
@@ -21,9 +20,13 @@ from ftl_runner.data.build import BadRow, BuildOptions, Built, Entry, Progress, 
 from ftl_runner.data.cache import REPORT_NAME, cache_places, fingerprint_of, is_complete, locked, new_folder
 from ftl_runner.data.convert import LengthRule, RowConverter, Tally
 from ftl_runner.data.errors import DataError
-from ftl_runner.data.formats.python_path import import_function
+from ftl_runner.data.formats.preference_registry import Kind, is_own_function, kind_of
+from ftl_runner.data.formats.python_path import source_of
 from ftl_runner.data.formats.registry import REGISTRY
 from ftl_runner.data.open_stream import open_stream_set, stream_lines, test_set_config, try_stream
+from ftl_runner.data.preference.convert import PreferenceConverter
+from ftl_runner.data.preference.rewards import load_reward_functions
+from ftl_runner.data.preference.write import write_preference_set
 from ftl_runner.data.push import push_once
 from ftl_runner.data.report import LOUD_SHARE, PrepareReport, SourceReport
 from ftl_runner.data.shared_cache import SharedCache
@@ -38,7 +41,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Arrow-backed sets with columns input_ids, labels, length and, packed, position_ids; or a stream to train on."""
+    """Arrow-backed sets with columns input_ids, labels, length and, packed, position_ids; or a stream to train on.
+
+    Those of preference methods have the columns of ``preference/write.py``.
+    """
 
     train: Any
     """A ``Dataset``, or the ``StreamSet`` of a streamed config."""
@@ -56,7 +62,7 @@ class _Part:
 
     specs: tuple[DatasetSpec, ...]
     sources: tuple[Source, ...]
-    converters: tuple[RowConverter, ...]
+    converters: tuple[RowConverter | PreferenceConverter, ...]
 
 
 def prepare(
@@ -86,6 +92,8 @@ def prepare(
         return _prepare_stream(config, tokenizer, cache_root, say)
     if not data.datasets:
         raise DataError("no datasets", "datasets: a list of {path: ..., type: ...}")
+    if kind_of(config) == "task":
+        load_reward_functions(config)
     work = _Work(config, *_parts(config, tokenizer), skip_bad_rows)
     fingerprint = _fingerprint(config, tokenizer, work.train, work.test, skip_bad_rows)
     root, shared_uri = cache_places(data.dataset_prepared_path, cache_root, shared_uri)
@@ -171,8 +179,17 @@ def _part(config: Config, tokenizer: Any, specs: Sequence[DatasetSpec], sequence
     rule = LengthRule(sequence_len, data.excess_length_strategy or "drop", data.min_sample_len or 2)
     seed = _seed(config)
     sources = tuple(find_source(spec, seed) for spec in specs)
-    converters = tuple(RowConverter(spec, data, tokenizer, rule) for spec in specs)
+    converters = tuple(_converter(config, spec, tokenizer, rule) for spec in specs)
     return _Part(tuple(specs), sources, converters)
+
+
+def _converter(
+    config: Config, spec: DatasetSpec, tokenizer: Any, rule: LengthRule
+) -> RowConverter | PreferenceConverter:
+    kind = kind_of(config)
+    if kind is None:
+        return RowConverter(spec, config.data, tokenizer, rule)
+    return PreferenceConverter(spec, config, tokenizer, rule, kind)
 
 
 def _seed(config: Config) -> int:
@@ -191,6 +208,7 @@ _DATA_KEYS = (
     "eval_sequence_len",
     "excess_length_strategy",
     "min_sample_len",
+    "max_prompt_len",
     "train_on_inputs",
     "chat_template_kwargs",
     "eot_tokens",
@@ -210,12 +228,13 @@ _IDLE_KEYS = {"split", "preprocess_shards", "trust_remote_code"}
 
 
 def _fingerprint(config: Config, tokenizer: Any, train: _Part, test: _Part, skip_bad_rows: bool) -> str:
+    kind = kind_of(config)
     parts = [
         {
             "options": spec.model_dump(mode="json", exclude_none=True, exclude=_PLACE_KEYS | _IDLE_KEYS),
             "rows": source.fingerprint(),
             "template": converter.template.source if converter.template else None,
-            "code": _user_code(spec),
+            "code": _user_code(spec, kind),
         }
         for part in (train, test)
         for spec, source, converter in zip(part.specs, part.sources, part.converters, strict=True)
@@ -226,18 +245,16 @@ def _fingerprint(config: Config, tokenizer: Any, train: _Part, test: _Part, skip
     keys["min_sample_len"] = data.min_sample_len or 2
     keys["eval_sequence_len"] = data.eval_sequence_len or data.sequence_len
     keys["eval_sample_packing"] = data.sample_packing if data.eval_sample_packing is None else data.eval_sample_packing
-    return fingerprint_of([parts, len(train.specs), keys, _seed(config), tokenizer_hash(tokenizer), skip_bad_rows])
+    told = [parts, len(train.specs), keys, _seed(config), tokenizer_hash(tokenizer), skip_bad_rows]
+    return fingerprint_of([*told, kind] if kind else told)
 
 
-def _user_code(spec: DatasetSpec) -> str | None:
-    """The source of the user's own format function: changing it changes the rows."""
-    name = spec.type
-    if not isinstance(name, str) or "." not in name or name in REGISTRY or name == "chat_template.default":
-        return None
-    try:
-        return inspect.getsource(inspect.getmodule(import_function(name)) or import_function(name))
-    except (OSError, TypeError):
-        return name
+def _user_code(spec: DatasetSpec, kind: Kind | None) -> list[str]:
+    """The source of the user's own functions: changing it changes the rows."""
+    own = isinstance(spec.type, str) and "." in spec.type
+    if own and (spec.type in REGISTRY if kind is None else not is_own_function(str(spec.type), kind)):
+        own = False
+    return [source_of(str(name)) for name in (spec.type if own else None, spec.input_transform) if name]
 
 
 def tokenizer_hash(tokenizer: Any) -> str:
@@ -271,14 +288,14 @@ def _fill(
     if not len(rows):
         raise _nothing_left(built, config)
     say("writing the prepared set")
-    written = write_set(store, rows, folder / "train.arrow", _pack_rule(config, evaluation=False))
+    written = _write(config, store, built, rows, folder / "train.arrow", evaluation=False)
     evaluated = None
     if tested:
         test_store = TokenStore(tested)
         numbers = np.arange(len(test_store), dtype=np.int64)
-        evaluated = write_set(test_store, numbers, folder / "eval.arrow", _pack_rule(config, evaluation=True))
+        evaluated = _write(config, test_store, tested, numbers, folder / "eval.arrow", evaluation=True)
     elif len(held_back):
-        evaluated = write_set(store, held_back, folder / "eval.arrow", _pack_rule(config, evaluation=True))
+        evaluated = _write(config, store, built, held_back, folder / "eval.arrow", evaluation=True)
     bad_rows = [bad for part in (*built, *tested) for bad in part.bad_rows]
     _write_rejected(folder, bad_rows)
     report = _report(config, fingerprint, (train, test), (built, tested), written, evaluated)
@@ -342,6 +359,15 @@ def _own_shard(rows: Any, config: Config) -> Any:
     return np.array_split(rows, count)[config.data.dataset_shard_idx or 0] if count else rows
 
 
+def _write(
+    config: Config, store: TokenStore, built: Sequence[Built], rows: Any, path: Path, *, evaluation: bool
+) -> Written:
+    kind = kind_of(config)
+    if kind is not None:
+        return write_preference_set(kind, store, built, rows, path)
+    return write_set(store, rows, path, _pack_rule(config, evaluation=evaluation))
+
+
 def _pack_rule(config: Config, *, evaluation: bool) -> PackRule | None:
     data = config.data
     packs, capacity = data.sample_packing, data.sequence_len
@@ -390,6 +416,8 @@ def _report(
     for chunk in (*built[0], *built[1]):
         tally.add(chunk.tally)
     warnings = dict.fromkeys(text for part in parts for converter in part.converters for text in converter.warnings)
+    if cut := tally.dropped_tokens["prompt_cut"]:
+        warnings[f"prompts were cut to max_prompt_len {config.data.max_prompt_len}: {cut:,} tokens are lost"] = None
     report = PrepareReport(
         fingerprint=fingerprint,
         cache_hit=False,
@@ -414,9 +442,10 @@ def _report(
         length_histogram=(),
         prepare_s=0.0,
         warnings=tuple(warnings),
+        extra={"kind": kind} if (kind := kind_of(config)) else {},
     )
     if report.lost_share >= LOUD_SHARE:
-        return replace(report, extra={"lost_share": round(report.lost_share, 4)})
+        return replace(report, extra={**report.extra, "lost_share": round(report.lost_share, 4)})
     return report
 
 
