@@ -37,11 +37,14 @@ class Tally:
     """Tokens of those rows beyond ``sequence_len``: what truncating loses."""
     masked_tokens: int = 0
     """Trained tokens that truncation masked, because their turn was cut."""
+    notes: Counter[str] = field(default_factory=Counter)
+    """What the chat template left out -> rows."""
 
     def add(self, other: Tally) -> None:
         """Add another tally to this one."""
         self.dropped.update(other.dropped)
         self.dropped_tokens.update(other.dropped_tokens)
+        self.notes.update(other.notes)
         for name in ("rows_read", "long_rows", "long_tokens", "excess_tokens", "masked_tokens"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
@@ -100,6 +103,7 @@ class RowConverter:
             except RowError as error:
                 rejected.append(Rejected(index, error))
                 continue
+            tally.notes.update(batch[-1].notes)
             where.append(index)
             size += len(batch[-1].text)
             if size >= _BATCH_CHARS:
@@ -154,12 +158,14 @@ class RowConverter:
                     f"eot_tokens: {token!r} is {len(ids)} tokens in this tokenizer, not one",
                     "add it under tokens: or choose the token that the chat template writes",
                 )
+        self.warnings += _terminator_warnings(template, facts, eot)
         if not eot and facts.terminator:
             eot = (facts.terminator,)
-        if facts.terminator is None and not data.eot_tokens:
-            self.warnings.append(
-                f"chat template {template.name!r} writes no special token behind an answer: the model will not learn "
-                "to stop"
+        if eos in (data.eot_tokens or ()) and spec.train_on_eot and (spec.train_on_eos or "turn") != spec.train_on_eot:
+            raise DataError(
+                f"{eos!r} is the end-of-sequence token and among eot_tokens, but train_on_eos "
+                f"({spec.train_on_eos or 'turn'}) and train_on_eot ({spec.train_on_eot}) differ",
+                "take it out of eot_tokens, or give both the same value",
             )
         roles = spec.roles_to_train
         legacy = roles is not None and not roles and spec.train_on_eos is None and spec.train_on_eot is None
@@ -234,6 +240,17 @@ class RowConverter:
         return None if (row.labels != IGNORE_INDEX).any() else "no_trained_token"
 
 
+def _terminator_warnings(template: ChatTemplate, facts: TemplateFacts, eot: Sequence[str]) -> list[str]:
+    missing = [token for token in eot if token not in template.source and token not in facts.sample]
+    warnings = [f"eot_tokens: chat template {template.name!r} never writes {token!r}" for token in missing]
+    if facts.terminator is None and len(missing) == len(eot):
+        warnings.append(
+            f"chat template {template.name!r} writes no special token behind an answer: the model will not learn "
+            "to stop"
+        )
+    return warnings
+
+
 def uses_template(spec: DatasetSpec) -> bool:
     """Whether rows of this type are conversations for certain (a Python function may return them too)."""
     return isinstance(spec.type, str) and spec.type.split(":")[0] in (
@@ -280,7 +297,11 @@ def _given_tokens(row: TokenRow) -> Encoded:
     labels = np.array(row.labels, dtype=np.int32)
     if len(labels):
         labels[0] = IGNORE_INDEX
-    turns = np.where(labels == IGNORE_INDEX, -1, 0).astype(np.int32)
+    trained = labels != IGNORE_INDEX
+    if trained[1:].all():  # a document, not an answer: a cut part is still worth training
+        return Encoded(np.array(row.input_ids, dtype=np.int32), labels, np.full(len(labels), -1, dtype=np.int32))
+    runs = np.cumsum(np.diff(trained, prepend=False))  # odd inside each stretch of trained tokens
+    turns = np.where(trained, runs, -1).astype(np.int32)
     return Encoded(np.array(row.input_ids, dtype=np.int32), labels, turns)
 
 
@@ -294,11 +315,10 @@ def _cut(row: Encoded, start: int, stop: int) -> Encoded:
 def _truncate(row: Encoded, limit: int, tally: Tally) -> Encoded:
     """The first ``limit`` tokens. A trained turn that the cut goes through is not trained: it would lack its end."""
     part = _cut(row, 0, limit)
-    cut_turn = int(row.turns[limit])
-    if cut_turn >= 0:
-        half = (part.turns == cut_turn) & (part.labels != IGNORE_INDEX)
-        tally.masked_tokens += int(half.sum())
-        part.labels[half] = IGNORE_INDEX
+    beyond = np.unique(row.turns[limit:])
+    half = np.isin(part.turns, beyond[beyond >= 0]) & (part.labels != IGNORE_INDEX)
+    tally.masked_tokens += int(half.sum())
+    part.labels[half] = IGNORE_INDEX
     return part
 
 

@@ -349,7 +349,7 @@ def _report(
         masked_tokens=tally.masked_tokens,
         length_histogram=(),
         prepare_s=0.0,
-        warnings=tuple(warnings),
+        warnings=(*warnings, *(f"{text} ({count:,} rows)" for text, count in tally.notes.most_common())),
     )
     if report.lost_share >= LOUD_SHARE:
         return replace(report, extra={"lost_share": round(report.lost_share, 4)})
