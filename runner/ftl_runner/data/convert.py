@@ -110,7 +110,7 @@ class RowConverter:
                 self._flush(batch, where, kept, rejected, tally)
                 batch, where, size = [], [], 0
         self._flush(batch, where, kept, rejected, tally)
-        return kept, rejected, tally
+        return kept, sorted(rejected, key=lambda bad: bad.index), tally
 
     def render(self, example: Conversation | Segments) -> Rendered:
         """Text and trained spans of a row."""
