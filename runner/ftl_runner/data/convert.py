@@ -13,6 +13,7 @@ from ftl_config.schema.data import DataSection, DatasetSpec
 from ftl_runner.data.encode import IGNORE_INDEX, BatchEncoder, Encoded
 from ftl_runner.data.errors import DataError, RowError
 from ftl_runner.data.formats.registry import Format, find_format
+from ftl_runner.data.length_bins import even_top, power_top
 from ftl_runner.data.messages import Conversation, Example, Segments, TokenRow
 from ftl_runner.data.row_readers import RawRow
 from ftl_runner.data.templates import ChatTemplate, TemplateFacts, probe_template, resolve_template
@@ -35,6 +36,12 @@ class Tally:
     long_tokens: int = 0
     excess_tokens: int = 0
     """Tokens of those rows beyond ``sequence_len``: what truncating loses."""
+    longest_row: int = 0
+    """Tokens of the longest of them."""
+    long_lengths: Counter[int] = field(default_factory=Counter)
+    """Rows over ``sequence_len``, in bins that double."""
+    long_bins: Counter[int] = field(default_factory=Counter)
+    """The same in bins of one width."""
     masked_tokens: int = 0
     """Trained tokens that truncation masked, because their turn was cut."""
     notes: Counter[str] = field(default_factory=Counter)
@@ -45,6 +52,9 @@ class Tally:
         self.dropped.update(other.dropped)
         self.dropped_tokens.update(other.dropped_tokens)
         self.notes.update(other.notes)
+        self.long_lengths.update(other.long_lengths)
+        self.long_bins.update(other.long_bins)
+        self.longest_row = max(self.longest_row, other.longest_row)
         for name in ("rows_read", "long_rows", "long_tokens", "excess_tokens", "masked_tokens"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
@@ -216,6 +226,9 @@ class RowConverter:
             parts = [_cut(row, start, start + limit) for start in range(0, length, limit)]
         elif length > limit:
             tally.long_rows += 1
+            tally.longest_row = max(tally.longest_row, length)
+            tally.long_lengths[power_top(length)] += 1
+            tally.long_bins[even_top(length, limit)] += 1
             tally.long_tokens += length
             tally.excess_tokens += length - limit
             if self.rule.strategy == "raise":

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from ftl_runner.data.errors import RowError
 from ftl_runner.data.messages import Conversation, Message
@@ -35,8 +35,7 @@ Cut: TypeAlias = tuple[int, int]
 """Where the marks stand in a value: characters left out before the first and behind the second."""
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """Characters ``start`` to ``end`` of the text are ``field[offset:...]`` of a message."""
 
     start: int
@@ -45,8 +44,7 @@ class Piece:
     """How many leading characters of the field the template dropped."""
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
+class Extent(NamedTuple):
     """Where a message's own text begins and ends, as far as marks tell: from the first to the last of them."""
 
     start: int
@@ -78,27 +76,20 @@ def locate(conversation: Conversation, render: Render) -> Located:
     text = render([message.fields for message in messages])
     found = _find_marks(messages, render, text)
     located = Located(text, [None] * len(messages), [None] * len(messages), [None] * len(messages))
-    marks: dict[int, list[tuple[int, bool, bool]]] = {}
     for (index, name, _), (start, end, offset) in found.items():
-        places = marks.setdefault(index, [])
-        ends = ((start, True), (end, False))
-        places.extend((place, opens, name == _CALLS) for place, opens in ends if place is not None)
-        if start is not None and end is not None and name != _CALLS:
-            pieces = located.content if name == "content" else located.thinking
-            pieces[index] = Piece(start, end, offset)
-    for index, places in marks.items():
-        places.sort()
-        called = any(of_call for _, _, of_call in places)
-        located.extents[index] = Extent(places[0][0], places[-1][0], _opens(places), _closes(places), called)
+        called = name == _CALLS
+        if start is not None and end is not None and not called:
+            (located.content if name == "content" else located.thinking)[index] = Piece(start, end, offset)
+        first, last = (start, end) if start is not None and end is not None else (start or end or 0,) * 2
+        extent = Extent(first, last, start is not None, end is not None, called)
+        known = located.extents[index]
+        located.extents[index] = extent if known is None else _united(known, extent)
     return located
 
 
-def _opens(places: Sequence[tuple[int, bool, bool]]) -> bool:
-    return any(opens for place, opens, _ in places if place == places[0][0])
-
-
-def _closes(places: Sequence[tuple[int, bool, bool]]) -> bool:
-    return any(not opens for place, opens, _ in places if place == places[-1][0])
+def _united(one: Extent, other: Extent) -> Extent:
+    head, tail = min(one, other, key=lambda extent: extent.start), max(one, other, key=lambda extent: extent.end)
+    return Extent(head.start, tail.end, head.opened, tail.closed, one.called or other.called)
 
 
 @dataclass
@@ -148,14 +139,21 @@ class _Marker:
     def _read(self, text: str, keys: Sequence[Key], cuts: Mapping[Key, Cut]) -> _Found | None:
         if self.pattern.sub("", text) != self.plain:
             return None
+        at = [match.start() for match in self.pattern.finditer(text)]
+        if [ord(text[place]) - self.first for place in at] == list(range(2 * len(keys))):  # all of them, in order
+            pairs = zip(at[::2], at[1::2], strict=True)
+            return {
+                key: (start - 2 * number, end - 2 * number - 1, cuts[key][0])
+                for number, (key, (start, end)) in enumerate(zip(keys, pairs, strict=True))
+            }
         places: dict[Key, list[int | None]] = {}
         spoilt: set[Key] = set()
-        for count, match in enumerate(self.pattern.finditer(text)):
-            number, closing = divmod(ord(match.group()) - self.first, 2)
+        for count, place in enumerate(at):
+            number, closing = divmod(ord(text[place]) - self.first, 2)
             pair = places.setdefault(keys[number], [None, None])
             if pair[closing] is not None:  # the template writes the value twice
                 spoilt.add(keys[number])
-            pair[closing] = match.start() - count
+            pair[closing] = place - count
         return {
             key: (start, end, cuts[key][0])
             for key, (start, end) in places.items()

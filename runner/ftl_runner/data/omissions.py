@@ -60,8 +60,7 @@ def omissions(conversation: Conversation, located: Located, template: str) -> tu
     notes: dict[str, None] = {}
     reasoning = [message for message in conversation.messages if message.thinking_key is not None]
     for message, extent in zip(conversation.messages, located.extents, strict=True):
-        content = message.content.strip()
-        if extent is None and content and content not in located.text:
+        if extent is None and (content := message.content.strip()) and content not in located.text:
             notes[f"chat template {template!r} does not write messages of the role {message.role}"] = None
     if reasoning and not any(located.thinking) and not any(_thought(m) in located.text for m in reasoning):
         notes[f"chat template {template!r} does not write reasoning"] = None

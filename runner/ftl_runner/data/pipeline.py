@@ -23,7 +23,8 @@ from ftl_runner.data.convert import LengthRule, RowConverter, Tally
 from ftl_runner.data.errors import DataError
 from ftl_runner.data.formats.python_path import import_function
 from ftl_runner.data.formats.registry import REGISTRY
-from ftl_runner.data.report import LOUD_SHARE, PrepareReport, SourceReport
+from ftl_runner.data.length_bins import bins_of, even_bins, power_bins
+from ftl_runner.data.report import LOUD_SHARE, PrepareReport, ReportLine, SourceReport
 from ftl_runner.data.sources import Source, find_source
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def prepare(
                     _fill(fresh, config, train, test, fingerprint, say)
     prepared = load_prepared(folder, cache_hit=hit)
     for line in prepared.report.lines() if not hit else [f"prepared data found in {folder}"]:
-        say(line)
+        say(ReportLine(line))
     return prepared
 
 
@@ -222,7 +223,8 @@ def _fill(
     report = replace(
         report,
         rows_dropped=dropped,
-        length_histogram=_histogram(store, rows),
+        length_histogram=power_bins(store.lengths[rows]),
+        length_bins=even_bins(store.lengths[rows], config.data.sequence_len),
         prepare_s=round(time.monotonic() - began, 3),
     )
     shutil.rmtree(scratch)
@@ -348,6 +350,9 @@ def _report(
         long_tokens=tally.long_tokens,
         excess_tokens=tally.excess_tokens,
         masked_tokens=tally.masked_tokens,
+        longest_row=tally.longest_row,
+        long_lengths=bins_of(tally.long_lengths),
+        long_bins=bins_of(tally.long_bins),
         length_histogram=(),
         prepare_s=0.0,
         warnings=(*warnings, *(f"{text} ({count:,} rows)" for text, count in tally.notes.most_common())),
@@ -364,10 +369,3 @@ def _sources(part: _Part, built: Sequence[Built]) -> list[SourceReport]:
         kind = spec.type if isinstance(spec.type, str) else "user_defined" if spec.type else "pretokenized"
         reports.append(SourceReport(source.name, kind, rows, converter.template.name if converter.template else None))
     return reports
-
-
-def _histogram(store: TokenStore, rows: Any) -> tuple[tuple[int, int], ...]:
-    lengths = store.lengths[rows]
-    tops = 2 ** np.arange(4, int(np.ceil(np.log2(max(17, lengths.max())))) + 1)
-    counts = np.histogram(lengths, bins=[0, *(tops + 1)])[0]
-    return tuple((int(top), int(count)) for top, count in zip(tops, counts, strict=True))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from ftl_runner.data.errors import RowError
 from ftl_runner.data.locate import Located, Piece, locate
@@ -59,6 +60,11 @@ class MaskPolicy:
         tokens = (*self.eot_tokens, *((self.eos_token,) if self.eos_token else ()))
         return tuple(sorted(set(tokens), key=lambda token: (-len(token), token)))
 
+    @cached_property
+    def has_two_kinds(self) -> bool:
+        """Whether an end-of-turn and an end-of-sequence token may stand behind one turn."""
+        return len({self.is_eos(token) for token in self.terminators}) > 1
+
     def trains(self, message: Message, *, last: bool) -> bool:
         """Whether this turn is trained: the row's own word first, then its details, then the role."""
         if message.train is not None:
@@ -81,8 +87,7 @@ class MaskPolicy:
         return token == self.eos_token
 
 
-@dataclass(frozen=True, slots=True)
-class _End:
+class _End(NamedTuple):
     """A terminator behind a turn's body."""
 
     start: int
@@ -93,8 +98,7 @@ class _End:
         return self.start + len(self.token)
 
 
-@dataclass(frozen=True, slots=True)
-class _Turn:
+class _Turn(NamedTuple):
     """``start`` to ``body_end`` is the body; ``ends`` are the terminators behind it, mostly one."""
 
     start: int
@@ -132,17 +136,15 @@ class TurnRenderer:
         cursor = 0
         for index, message in enumerate(conversation.messages):
             room = neighbours[index]
-            extent = located.extents[index]
-            if room.start <= cursor <= (extent.start if extent else room.stop):
-                room = _Room(cursor, room.stop, room.previous, room.previous_end)
             if index in tagged:
                 turn: _Turn | None = self._tagged_turn(located.text, *tagged[index], room.stop)
             elif message.role == "assistant":
-                turn = self._answer(conversation, located, index, room)
+                turn = self._answer(conversation, located, index, room, cursor)
             else:
                 turn = self._other_turn(located, index, room)
             turns.append(turn)
-            cursor = turn.stop if turn else cursor
+            if turn is not None:
+                cursor = turn.stop
         return turns
 
     def _tagged_turns(self, conversation: Conversation) -> dict[int, tuple[int, int]]:
@@ -171,10 +173,12 @@ class TurnRenderer:
             ends if ends and self._is_gap(located.text[content.end : ends[0].start]) else (),
         )
 
-    def _answer(self, conversation: Conversation, located: Located, index: int, room: _Room) -> _Turn | None:
-        """A turn of the model: from where its prompt ends to its terminator."""
+    def _answer(
+        self, conversation: Conversation, located: Located, index: int, room: _Room, cursor: int
+    ) -> _Turn | None:
+        """A turn of the model: from where its prompt ends to its terminator. ``cursor`` is the last turn's end."""
         text, extent, message = located.text, located.extents[index], conversation.messages[index]
-        start = self._answer_start(conversation.messages, located, index, room)
+        start = self._answer_start(conversation.messages, located, index, room, cursor)
         if start is None:
             return self._by_prefixes(conversation, located, index, room)
         if extent is None:
@@ -186,7 +190,9 @@ class TurnRenderer:
             return _Turn(start, ends[0].start if whole else extent.end, ends)
         return _Turn(start, extent.end)
 
-    def _answer_start(self, messages: Sequence[Message], located: Located, index: int, room: _Room) -> int | None:
+    def _answer_start(
+        self, messages: Sequence[Message], located: Located, index: int, room: _Room, cursor: int
+    ) -> int | None:
         """Where the inference prompt of this turn ends: behind the header, or what stands behind a question."""
         text, extent, content = located.text, located.extents[index], located.content[index]
         first = extent.start if extent else room.stop
@@ -194,7 +200,8 @@ class TurnRenderer:
         if header:
             # Between the neighbour and this turn's own first character stands nothing but the template's text.
             search = text.rfind if extent and extent.opened else text.find
-            at = search(header, room.start, first)
+            before = cursor if room.start <= cursor <= first else room.start
+            at = search(header, before, first)
             if at >= 0:
                 return at + len(header)
         if extent is not None and extent.opened and content is not None and content.start == extent.start:
@@ -228,6 +235,8 @@ class TurnRenderer:
         first = first or _first_terminator(text, self.policy.terminators, start, bound)
         if first is None:
             return ()
+        if not self.policy.has_two_kinds:
+            return (first,)
         second = _first_terminator(text, self.policy.terminators, first.stop, bound)
         if (
             second is None
@@ -243,28 +252,29 @@ class TurnRenderer:
     def _trained_spans(
         self, messages: Sequence[Message], located: Located, turns: Sequence[_Turn | None]
     ) -> list[Span]:
-        last_of_kind = {
-            self.policy.is_eos(end.token): (index, end)
-            for index, turn in enumerate(turns)
-            if turn is not None
-            for end in turn.ends
-        }
+        last_of_kind = self._last_ends(turns)
         spans: list[Span] = []
         for index, (message, turn) in enumerate(zip(messages, turns, strict=True)):
             trained = self.policy.trains(message, last=index == len(messages) - 1)
-            body = (turn.start, turn.stop) if turn is not None else None
-            refuse_omitted(message, index, located, body, trained=trained, template=self.template.name)
+            if turn is None or message.has_tool_calls:
+                body = (turn.start, turn.stop) if turn is not None else None
+                refuse_omitted(message, index, located, body, trained=trained, template=self.template.name)
             if turn is None:
                 continue
             ends = [
                 end
                 for end in turn.ends
-                if self.policy.trains_terminator(
-                    end.token, trained=trained, last=last_of_kind[self.policy.is_eos(end.token)] == (index, end)
-                )
+                if self.policy.trains_terminator(end.token, trained=trained, last=end in last_of_kind)
             ]
             spans.extend(_turn_spans(message, located.content[index], turn, index, trained, ends))
         return sorted(spans, key=lambda span: span.start)
+
+    def _last_ends(self, turns: Sequence[_Turn | None]) -> tuple[_End, ...]:
+        """The last terminator of each kind, where a policy asks for it."""
+        if "last" not in (self.policy.train_on_eos, self.policy.train_on_eot):
+            return ()
+        ends = (end for turn in turns if turn is not None for end in turn.ends)
+        return tuple({self.policy.is_eos(end.token): end for end in ends}.values())
 
 
 def _turn_spans(
@@ -287,8 +297,7 @@ def _turn_spans(
     return [*spans, *(Span(end.start, end.stop, index) for end in ends)]
 
 
-@dataclass(frozen=True, slots=True)
-class _Room:
+class _Room(NamedTuple):
     """The part of the text that a message must be in, between the messages before and behind it there."""
 
     start: int
@@ -301,6 +310,9 @@ class _Room:
 def _neighbours(located: Located) -> list[_Room]:
     """The room of each message: templates may write messages in another order than they come in."""
     length = len(located.text)
+    in_order = _rooms_in_order(located, length)
+    if in_order is not None:
+        return in_order
     order = sorted((extent.start, extent.end, i) for i, extent in enumerate(located.extents) if extent is not None)
     stops = [start for start, _, _ in order[1:]] + [length]
     rooms: dict[int, _Room] = {}
@@ -322,6 +334,19 @@ def _neighbours(located: Located) -> list[_Room]:
             start = min(known[0], result[index].stop)
             result[index] = _Room(start, result[index].stop, known[1], known[0])
     return result
+
+
+def _rooms_in_order(located: Located, length: int) -> list[_Room] | None:
+    """The rooms where every message was found, one behind the other, as it mostly is."""
+    starts: list[int] = []
+    ends = [0]
+    for extent in located.extents:
+        if extent is None or extent.start < ends[-1]:
+            return None
+        starts.append(extent.start)
+        ends.append(extent.end)
+    numbers: list[int | None] = [None, *range(len(starts))]
+    return list(map(_Room, ends, [*starts[1:], length], numbers, ends))
 
 
 def _first_terminator(text: str, terminators: Sequence[str], start: int, bound: int) -> _End | None:
