@@ -16,19 +16,20 @@ import numpy as np
 
 from ftl_config.schema.data import DatasetSpec
 from ftl_runner.data.assemble import PackRule, TokenStore, Written, order_rows, split_rows, write_set
-from ftl_runner.data.build import BadRow, BuildOptions, Built, Entry, Progress, build
+from ftl_runner.data.build import BuildOptions, Built, Entry, Progress, build
 from ftl_runner.data.cache import REPORT_NAME, cache_places, fingerprint_of, is_complete, locked, new_folder
 from ftl_runner.data.convert import LengthRule, RowConverter, Tally
 from ftl_runner.data.errors import DataError
 from ftl_runner.data.formats.preference_registry import Kind, is_own_function, kind_of
 from ftl_runner.data.formats.python_path import source_of
 from ftl_runner.data.formats.registry import REGISTRY
+from ftl_runner.data.length_bins import bins_of, even_bins, power_bins
 from ftl_runner.data.open_stream import open_stream_set, stream_lines, test_set_config, try_stream
 from ftl_runner.data.preference.convert import PreferenceConverter
 from ftl_runner.data.preference.rewards import load_reward_functions
 from ftl_runner.data.preference.write import write_preference_set
 from ftl_runner.data.push import push_once
-from ftl_runner.data.report import LOUD_SHARE, PrepareReport, SourceReport
+from ftl_runner.data.report import LOUD_SHARE, PrepareReport, ReportLine, SourceReport
 from ftl_runner.data.shared_cache import SharedCache
 from ftl_runner.data.sources import Source, find_source
 from ftl_runner.data.stream import is_streamed
@@ -71,7 +72,6 @@ def prepare(
     *,
     cache_root: Path | None = None,
     on_progress: Callable[[str], None] | None = None,
-    skip_bad_rows: bool = False,
     shared_uri: str | None = None,
 ) -> Prepared:
     """Prepare the data of a config; safe to call from many processes at once (one works, the others wait).
@@ -79,7 +79,6 @@ def prepare(
     Args:
         cache_root: where prepared sets are kept; ``dataset_prepared_path``, else ``last_run_prepared``, when None.
         on_progress: takes short lines such as ``tokenized 800 of 2,000 rows``.
-        skip_bad_rows: leave bad rows out, count them and write them to ``rejected.jsonl`` beside the set.
         shared_uri: where the run shares prepared sets with its later lives, unless ``dataset_prepared_path`` is a URI.
 
     Raises:
@@ -94,8 +93,8 @@ def prepare(
         raise DataError("no datasets", "datasets: a list of {path: ..., type: ...}")
     if kind_of(config) == "task":
         load_reward_functions(config)
-    work = _Work(config, *_parts(config, tokenizer), skip_bad_rows)
-    fingerprint = _fingerprint(config, tokenizer, work.train, work.test, skip_bad_rows)
+    work = _Work(config, *_parts(config, tokenizer))
+    fingerprint = _fingerprint(config, tokenizer, work.train, work.test)
     root, shared_uri = cache_places(data.dataset_prepared_path, cache_root, shared_uri)
     folder = root / fingerprint
     hit = is_complete(folder)
@@ -106,13 +105,13 @@ def prepare(
                 push_once(load_prepared(folder).splits(), data.push_dataset_to_hub, root, fingerprint, say)
     prepared = load_prepared(folder, cache_hit=hit)
     for line in prepared.report.lines() if not hit else [f"prepared data found in {folder}"]:
-        say(line)
+        say(ReportLine(line))
     return prepared
 
 
 def fingerprint(config: Config, tokenizer: Any) -> str:
     """The name of the set that ``prepare`` makes of a config."""
-    return _fingerprint(config, tokenizer, *_parts(config, tokenizer), skip_bad_rows=False)
+    return _fingerprint(config, tokenizer, *_parts(config, tokenizer))
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,6 @@ class _Work:
     config: Config
     train: _Part
     test: _Part
-    skip_bad_rows: bool
 
 
 def _ensure(work: _Work, root: Path, fingerprint: str, shared: SharedCache | None, say: Progress) -> bool:
@@ -130,7 +128,7 @@ def _ensure(work: _Work, root: Path, fingerprint: str, shared: SharedCache | Non
     hit = is_complete(root / fingerprint) or (shared is not None and shared.fetch(fingerprint, root))
     if not hit:
         with new_folder(root, fingerprint) as fresh:
-            _fill(fresh, work.config, work.train, work.test, fingerprint, say, work.skip_bad_rows)
+            _fill(fresh, work.config, work.train, work.test, fingerprint, say)
     if shared is not None and shared.publish(fingerprint, root / fingerprint):
         say(f"prepared data uploaded to {shared.uri}")
     return hit
@@ -159,7 +157,7 @@ def load_prepared(folder: Path, *, cache_hit: bool = True) -> Prepared:
     from datasets import Dataset
 
     values = json.loads((folder / REPORT_NAME).read_text(encoding="utf-8"))
-    rejected = folder / "rejected.jsonl"
+    rejected = folder / _REJECTED
     report = replace(
         PrepareReport.from_dict(values),
         cache_hit=cache_hit,
@@ -209,6 +207,7 @@ _DATA_KEYS = (
     "excess_length_strategy",
     "min_sample_len",
     "max_prompt_len",
+    "skip_bad_rows",
     "train_on_inputs",
     "chat_template_kwargs",
     "eot_tokens",
@@ -220,6 +219,8 @@ _DATA_KEYS = (
 )
 """Keys of the data section that change the prepared sets, beside the entries, templates and texts themselves."""
 
+_REJECTED = "rejected.jsonl"
+
 _PLACE_KEYS = {"path", "data_files", "name", "revision", "chat_template", "chat_template_jinja"}
 """Keys of an entry that say where something is: the rows and the template's text count in their place."""
 
@@ -227,7 +228,7 @@ _IDLE_KEYS = {"split", "preprocess_shards", "trust_remote_code"}
 """Keys of an entry that change nothing, or (split) only which rows are read."""
 
 
-def _fingerprint(config: Config, tokenizer: Any, train: _Part, test: _Part, skip_bad_rows: bool) -> str:
+def _fingerprint(config: Config, tokenizer: Any, train: _Part, test: _Part) -> str:
     kind = kind_of(config)
     parts = [
         {
@@ -245,7 +246,7 @@ def _fingerprint(config: Config, tokenizer: Any, train: _Part, test: _Part, skip
     keys["min_sample_len"] = data.min_sample_len or 2
     keys["eval_sequence_len"] = data.eval_sequence_len or data.sequence_len
     keys["eval_sample_packing"] = data.sample_packing if data.eval_sample_packing is None else data.eval_sample_packing
-    told = [parts, len(train.specs), keys, _seed(config), tokenizer_hash(tokenizer), skip_bad_rows]
+    told = [parts, len(train.specs), keys, _seed(config), tokenizer_hash(tokenizer)]
     return fingerprint_of([*told, kind] if kind else told)
 
 
@@ -274,13 +275,12 @@ def _fill(
     test: _Part,
     fingerprint: str,
     say: Progress,
-    skip_bad_rows: bool,
 ) -> None:
     began = time.monotonic()
     scratch = folder / "scratch"
     scratch.mkdir()
-    built = _tokenize(train, scratch / "train", config, say, skip_bad_rows)
-    tested = _tokenize(test, scratch / "test", config, say, skip_bad_rows)
+    built = _tokenize(train, scratch / "train", config, say)
+    tested = _tokenize(test, scratch / "test", config, say)
     store = TokenStore(built)
     rows, duplicates = _ordered(store, config)
     rows = _own_shard(rows, config)
@@ -296,22 +296,22 @@ def _fill(
         evaluated = _write(config, test_store, tested, numbers, folder / "eval.arrow", evaluation=True)
     elif len(held_back):
         evaluated = _write(config, store, built, held_back, folder / "eval.arrow", evaluation=True)
-    bad_rows = [bad for part in (*built, *tested) for bad in part.bad_rows]
-    _write_rejected(folder, bad_rows)
+    num_bad = _gather_rejected(folder / _REJECTED, (*built, *tested))
     report = _report(config, fingerprint, (train, test), (built, tested), written, evaluated)
     dropped = dict(report.rows_dropped)
-    dropped.update({key: n for key, n in (("duplicate", duplicates), ("bad", len(bad_rows))) if n})
+    dropped.update({key: n for key, n in (("duplicate", duplicates), ("bad", num_bad)) if n})
     report = replace(
         report,
         rows_dropped=dropped,
-        length_histogram=_histogram(store, rows),
+        length_histogram=power_bins(store.lengths[rows]),
+        length_bins=even_bins(store.lengths[rows], config.data.sequence_len),
         prepare_s=round(time.monotonic() - began, 3),
     )
     shutil.rmtree(scratch)
     (folder / REPORT_NAME).write_text(json.dumps(report.to_dict(), indent=1), encoding="utf-8")
 
 
-def _tokenize(part: _Part, scratch: Path, config: Config, say: Progress, skip_bad_rows: bool) -> list[Built]:
+def _tokenize(part: _Part, scratch: Path, config: Config, say: Progress) -> list[Built]:
     if not part.specs:
         return []
     scratch.mkdir()
@@ -322,7 +322,7 @@ def _tokenize(part: _Part, scratch: Path, config: Config, say: Progress, skip_ba
     options = BuildOptions(
         scratch,
         processes=config.data.dataset_num_proc or available_cpus(),
-        skip_bad_rows=skip_bad_rows,
+        skip_bad_rows=config.data.skip_bad_rows,
         hash_rows=config.data.dataset_exact_deduplication,
     )
     built = build(entries, options, say)
@@ -384,7 +384,7 @@ def _nothing_left(built: Sequence[Built], config: Config) -> DataError:
     tally = Tally()
     for part in built:
         tally.add(part.tally)
-    bad = sum(len(part.bad_rows) for part in built)
+    bad = sum(part.num_bad for part in built)
     reasons = [f"{count:,} {reason.replace('_', ' ')}" for reason, count in tally.dropped.most_common()]
     reasons += [f"{bad:,} bad"] if bad else []
     hint = "a smaller val_set_size"
@@ -396,12 +396,14 @@ def _nothing_left(built: Sequence[Built], config: Config) -> DataError:
     return DataError(f"no row is left to train on, of {tally.rows_read:,} read{detail}", hint)
 
 
-def _write_rejected(folder: Path, bad_rows: Sequence[BadRow]) -> None:
-    if not bad_rows:
-        return
-    with (folder / "rejected.jsonl").open("w", encoding="utf-8") as file:
-        for bad in bad_rows:
-            file.write(json.dumps({"place": bad.place, "error": bad.error.message, "hint": bad.error.hint}) + "\n")
+def _gather_rejected(path: Path, built: Sequence[Built]) -> int:
+    """Put the chunks' lists of bad rows into one file; how many rows they are."""
+    lists = [part.rejected for part in built if part.rejected is not None]
+    if lists:
+        with path.open("wb") as file:
+            for part in lists:
+                file.write(part.read_bytes())
+    return sum(part.num_bad for part in built)
 
 
 def _report(
@@ -439,9 +441,12 @@ def _report(
         long_tokens=tally.long_tokens,
         excess_tokens=tally.excess_tokens,
         masked_tokens=tally.masked_tokens,
+        longest_row=tally.longest_row,
+        long_lengths=bins_of(tally.long_lengths),
+        long_bins=bins_of(tally.long_bins),
         length_histogram=(),
         prepare_s=0.0,
-        warnings=tuple(warnings),
+        warnings=(*warnings, *(f"{text} ({count:,} rows)" for text, count in tally.notes.most_common())),
         extra={"kind": kind} if (kind := kind_of(config)) else {},
     )
     if report.lost_share >= LOUD_SHARE:
@@ -456,10 +461,3 @@ def _sources(part: _Part, built: Sequence[Built]) -> list[SourceReport]:
         kind = spec.type if isinstance(spec.type, str) else "user_defined" if spec.type else "pretokenized"
         reports.append(SourceReport(source.name, kind, rows, converter.template.name if converter.template else None))
     return reports
-
-
-def _histogram(store: TokenStore, rows: Any) -> tuple[tuple[int, int], ...]:
-    lengths = store.lengths[rows]
-    tops = 2 ** np.arange(4, int(np.ceil(np.log2(max(17, lengths.max())))) + 1)
-    counts = np.histogram(lengths, bins=[0, *(tops + 1)])[0]
-    return tuple((int(top), int(count)) for top, count in zip(tops, counts, strict=True))

@@ -129,6 +129,7 @@ class StreamSet:
     entries: Sequence[StreamEntry]
     arrangement: Arrangement
     buffer_size: int
+    skip_bad_rows: bool = False
     tally: Tally = field(default_factory=Tally, compare=False)
     """What became of the rows that this process read."""
     sample: Sequence[Mapping[str, Any]] = ()
@@ -194,9 +195,10 @@ class StreamSet:
     def _converted(self, number: int, rows: Sequence[Placed]) -> list[Encoded]:
         kept, rejected, tally = self.entries[number].converter.convert([row for _, _, row in rows], 0)
         self.tally.add(tally)
-        if rejected:
-            places = [rows[bad.index][0].place(rows[bad.index][1]) for bad in rejected]
-            raise bad_row_error([BadRow(place, bad.error) for place, bad in zip(places, rejected, strict=True)])
+        if rejected and not self.skip_bad_rows:
+            origin, row = rows[rejected[0].index][:2]
+            raise bad_row_error(BadRow(origin.place(row), rejected[0].error), len(rejected))
+        self.tally.dropped["bad"] += len(rejected)
         return kept
 
     def _empty(self, shard: Shard) -> DataError:
