@@ -82,7 +82,7 @@ _UNSUPPORTED = {
     "scores other than the loss": """
         do_causal_lm_eval eval_causal_lm_metrics do_bench_eval bench_dataset bench_split lm_eval_tasks""",
     "this way to load data": """
-        push_dataset_to_hub batch_flattening datasets.length datasets.sequence_length datasets.min_input_id
+        push_dataset_to_hub datasets.length datasets.sequence_length datasets.min_input_id
         datasets.max_input_id datasets.seed datasets.text_column datasets.skip datasets.input_format
         datasets.field_human datasets.field_model datasets.chat_template_kwargs""",
     "choosing the batch size by trial": "auto_find_batch_size",
@@ -227,7 +227,6 @@ HARMLESS_VALUES: dict[str, tuple[Any, ...]] = {
     "num_labels": (1,),
     "pretrain_multipack_attn": (True, False),
     "streaming_multipack_buffer_size": (10_000,),
-    "batch_flattening": ("auto",),
 }
 """Values of unsupported keys that ask for nothing."""
 
