@@ -81,8 +81,6 @@ _UNSUPPORTED = {
     "trainer classes of your own": "trainer_cls",
     "scores other than the loss": """
         do_causal_lm_eval eval_causal_lm_metrics do_bench_eval bench_dataset bench_split lm_eval_tasks""",
-    "this way to load data": """
-        batch_flattening""",
     "choosing the batch size by trial": "auto_find_batch_size",
     "this part of FSDP": "fp32_norms fp32_norm_classes",
     "checkpoints on request": "dynamic_checkpoint",
@@ -227,7 +225,6 @@ HARMLESS_VALUES: dict[str, tuple[Any, ...]] = {
     "expert_parallel_size": (1,),
     "dp_replicate_size": (1,),
     "num_labels": (1,),
-    "batch_flattening": ("auto",),
 }
 """Values of unsupported keys that ask for nothing."""
 

@@ -17,12 +17,16 @@ def evaluate(config: Config) -> dict[str, float]:
     Raises:
         FtlError: the configuration sets no evaluation data aside.
     """
-    from transformers import Trainer, TrainingArguments
+    from transformers import TrainingArguments
 
     from ftl_runner.data import make_collator, prepare
     from ftl_runner.inference import load_for_inference
+    from ftl_runner.models.isolation import check_isolation, joins_sequences, make_layout, refuse_leaking_model
+    from ftl_runner.models.loader import load_model_config
     from ftl_runner.models.precision import choose_precision
+    from ftl_runner.trainer.token_trainer import TokenTrainer
 
+    refuse_leaking_model(config, load_model_config(config).model_type)
     model, tokenizer = load_for_inference(config)
     prepared = prepare(config, tokenizer, cache_root=None, on_progress=None)
     if prepared.eval is None:
@@ -39,11 +43,14 @@ def evaluate(config: Config) -> dict[str, float]:
         report_to="none",
     )
     packed = bool(config.data.sample_packing) and config.data.eval_sample_packing is not False
-    trainer: Any = Trainer(
+    layout = make_layout(config, model.config)
+    trainer: Any = TokenTrainer(
         model=model,
         args=arguments,
         eval_dataset=prepared.eval,
-        data_collator=make_collator(config, tokenizer, packed=packed),
+        data_collator=make_collator(config, tokenizer, packed=packed, layout=layout),
     )
+    if joins_sequences(config):
+        check_isolation(model, layout)
     loss = float(trainer.evaluate()["eval_loss"])
     return {"eval_loss": loss, "perplexity": math.exp(min(loss, 80.0)), "num_rows": len(prepared.eval)}

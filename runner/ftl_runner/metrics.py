@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from ftl_runner.data import Prepared
 
 
-def make_metrics(context: RunContext, trainer: Trainer, prepared: Prepared, tokens_per_step: float) -> dict[str, Any]:
-    """All figures of a run; seconds in ``*_s``, bytes in ``*_bytes``. ``history`` spans all attempts."""
+def make_metrics(context: RunContext, trainer: Trainer, prepared: Prepared, tokens: int) -> dict[str, Any]:
+    """All figures of a run; seconds in ``*_s``, bytes in ``*_bytes``. ``history`` spans all attempts.
+
+    ``tokens`` are those that this attempt trained on, over all ranks, without padding.
+    """
     history = _history(trainer.state.log_history)
     losses = [row["loss"] for row in history if "loss" in row]
     evals = [row["eval_loss"] for row in history if "eval_loss" in row]
@@ -33,7 +36,8 @@ def make_metrics(context: RunContext, trainer: Trainer, prepared: Prepared, toke
         "eval_loss": evals[-1] if evals else None,
         "train_s": train_s,
         "steps_this_attempt": steps_here,
-        "tokens_per_s": tokens_per_step * steps_here / train_s if train_s else None,
+        "tokens_this_attempt": tokens,
+        "tokens_per_s": tokens / train_s if train_s else None,
         "startup_s": {name: round(value, 3) for name, value in context.clock.seconds.items() if name != "train"},
         "total_s": round(context.clock.elapsed_s, 3),
         "peak_memory_bytes": _peak_memory_bytes(),

@@ -12,28 +12,26 @@ from ftl_runner.metrics import make_metrics
 from ftl_runner.samples import draw_samples
 
 if TYPE_CHECKING:
-    from transformers import Trainer
-
     from ftl_runner.data import Prepared
+    from ftl_runner.trainer.token_trainer import TokenTrainer
 
 METRICS_FILE = "metrics.json"
 PLOT_FILE = "loss.png"
 FINAL_FOLDER = "final"
 
 
-def finish_run(
-    context: RunContext, trainer: Trainer, tokenizer: Any, prepared: Prepared, tokens_per_step: float
-) -> None:
+def finish_run(context: RunContext, trainer: TokenTrainer, tokenizer: Any, prepared: Prepared) -> None:
     """Collective: every rank calls it; the main rank writes."""
     context.events.phase("save", f"saving to {context.output_dir}")
     trainer.save_model(str(context.output_dir))
     context.ranks.barrier()
+    tokens = sum(context.ranks.gather(int(trainer.token_count.seen)))
     if context.ranks.is_main:
         tokenizer.save_pretrained(str(context.output_dir))
         samples = draw_samples(context, trainer, tokenizer)
         for sample in samples:
             context.events.emit(EventType.SAMPLE, **sample)
-        metrics = make_metrics(context, trainer, prepared, tokens_per_step)
+        metrics = make_metrics(context, trainer, prepared, tokens)
         (context.output_dir / METRICS_FILE).write_text(json.dumps({**metrics, "samples": samples}, indent=1))
         _plot(context, metrics)
         files = _publish(context)

@@ -112,10 +112,21 @@ def mistral_common_takes_no_changes(config: Config) -> Iterator[Finding]:
 def packing_keeps_samples_apart(config: Config) -> Iterator[Finding]:
     """Packed samples must not see each other, which takes an attention that can tell them apart."""
     name = config.model.attn_implementation
-    if not config.data.sample_packing or name is None or name in _PACKING_ATTENTION or "flash" in name:
+    if name is None or name in _PACKING_ATTENTION or name == "xformers" or "flash" in name:
         return
-    hint = f"packing works with {', '.join(_PACKING_ATTENTION)}"
-    yield error(f"{name} cannot keep packed samples apart", "attn_implementation", "sample_packing", hint=hint)
+    for key in ("sample_packing", "eval_sample_packing", "batch_flattening"):
+        if getattr(config.data, key) is True:
+            hint = f"it works with {', '.join(_PACKING_ATTENTION)}"
+            yield error(f"{name} cannot keep packed samples apart", "attn_implementation", key, hint=hint)
+            return
+
+
+def flash_attention_joins_rows(config: Config) -> Iterator[Finding]:
+    """FlashAttention finds the borders between samples in a batch of one row only."""
+    name = config.model.attn_implementation or ""
+    if config.data.multipack_real_batches and "flash" in name:
+        message = f"has no effect with {name}, which keeps samples apart within one row only"
+        yield warning(message, "multipack_real_batches", "attn_implementation")
 
 
 def packing_wants_full_rows(config: Config) -> Iterator[Finding]:
@@ -224,6 +235,7 @@ RULES: list[Rule] = [
     jinja_needs_template,
     mistral_common_takes_no_changes,
     packing_keeps_samples_apart,
+    flash_attention_joins_rows,
     packing_wants_full_rows,
     packing_keys_need_packing,
     packing_or_grouping,

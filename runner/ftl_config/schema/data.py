@@ -241,9 +241,9 @@ class DataSection(Section):
     total_supervised_tokens: Count | None = None
     """Axolotl's memory of a former run's number of trained tokens; worked out anew here."""
     multipack_real_batches: bool | None = None
-    """Keep packed rows apart in a batch, in place of one long row."""
+    """Keep packed rows apart in a batch, in place of one long row; FlashAttention always takes one long row."""
     batch_flattening: bool | Literal["auto"] | None = None
-    """Join a batch into one row without padding, when samples are not packed."""
+    """Join a batch into one row without padding, when samples are not packed; auto: with FlashAttention."""
     max_prompt_len: Count | None = None
     """Longest prompt in preference training."""
     streaming: bool = False

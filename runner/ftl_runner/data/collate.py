@@ -8,6 +8,7 @@ be called with ``use_cache=False``).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -24,64 +25,97 @@ Collator: TypeAlias = Callable[[Sequence[Mapping[str, Any]]], "dict[str, torch.T
 _Rows: TypeAlias = list[npt.NDArray[np.int64]]
 
 
-def make_collator(config: Config, tokenizer: Any, *, packed: bool) -> Collator:
-    """The collator for rows of ``prepare``.
+@dataclass(frozen=True)
+class Layout:
+    """What a model needs of rows that hold several sequences, and whether unpacked rows are made such rows."""
 
-    A batch has input_ids, labels and, packed, position_ids; otherwise attention_mask. Shapes are (rows, length), but
-    with FlashAttention, which isolates sequences in one row only, packed rows are joined to (1, rows x length).
+    one_row: bool = False
+    """Rows are joined to one: FlashAttention isolates sequences within one row only."""
+    sequence_numbers: bool = False
+    """``seq_idx`` too, for models with convolutions: the number of each token's sequence in its row."""
+    flatten: bool = False
+    """Unpacked rows are joined to one row without padding (``batch_flattening``)."""
+
+
+def make_collator(config: Config, tokenizer: Any, *, packed: bool, layout: Layout | None = None) -> Collator:
+    """The collator for rows of ``prepare``; rows of the other kind (evaluation) are told by their columns.
+
+    A batch has input_ids, labels and num_tokens (tokens of each row without padding; not for the model). Packed, it
+    has position_ids, and seq_idx where the layout asks for it; otherwise attention_mask. Shapes are (rows, length),
+    or (1, rows x length) where rows are joined.
     """
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
     data = config.data
     pad_fully = data.pad_to_sequence_len if data.pad_to_sequence_len is not None else packed
     length = max(data.sequence_len, data.eval_sequence_len or 0) if pad_fully else None
+    joined = PackedCollator(pad_id, length, data.pad_to_multiple_of, layout=layout)
     if packed:
-        flat = "flash" in (config.model.attn_implementation or "") and not data.multipack_real_batches
-        return PackedCollator(pad_id, length, data.pad_to_multiple_of, flat=flat)
-    return PaddedCollator(pad_id, length, data.pad_to_multiple_of)
+        return joined
+    return PaddedCollator(pad_id, length, data.pad_to_multiple_of, joined=joined)
 
 
 class PaddedCollator:
-    """One row a sequence, padded at the right to the longest, to ``length``, or to a multiple."""
+    """One row a sequence, padded at the right to the longest, to ``length``, or to a multiple.
 
-    def __init__(self, pad_id: int, length: int | None = None, multiple: int | None = None) -> None:
-        self.pad_id, self.length, self.multiple = pad_id, length, multiple
+    Rows that are packed already (evaluation beside unpacked training), and all rows with ``batch_flattening``, go
+    through ``joined``.
+    """
+
+    def __init__(
+        self, pad_id: int, length: int | None = None, multiple: int | None = None, *, joined: PackedCollator
+    ) -> None:
+        self.pad_id, self.length, self.multiple, self.joined = pad_id, length, multiple, joined
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        if any(row.get("position_ids") is not None for row in rows):  # a packed evaluation set beside unpacked training
-            return PackedCollator(self.pad_id, self.length, self.multiple, flat=False)(rows)
+        if self.joined.layout.flatten or any(row.get("position_ids") is not None for row in rows):
+            return self.joined(rows)
         ids, labels = _column(rows, "input_ids"), _column(rows, "labels")
+        sizes = np.array([len(row) for row in ids])
         width = _padded_width(ids, self.length, self.multiple)
-        mask = np.arange(width)[None, :] < np.array([len(row) for row in ids])[:, None]
+        mask = np.arange(width)[None, :] < sizes[:, None]
         return {
             "input_ids": _stack(ids, width, self.pad_id),
             "labels": _stack(labels, width, IGNORE_INDEX),
             "attention_mask": _tensor(mask.astype(np.int64)),
+            "num_tokens": _tensor(sizes),
         }
 
 
 class PackedCollator:
     """Rows that hold several sequences. Padding is a sequence of its own, and is not trained."""
 
-    def __init__(self, pad_id: int, length: int | None = None, multiple: int | None = None, *, flat: bool) -> None:
-        self.pad_id, self.length, self.multiple, self.flat = pad_id, length, multiple, flat
+    def __init__(
+        self,
+        pad_id: int,
+        length: int | None = None,
+        multiple: int | None = None,
+        *,
+        layout: Layout | None = None,
+    ) -> None:
+        self.pad_id, self.length, self.multiple = pad_id, length, multiple
+        self.layout = layout or Layout()
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         ids, labels = _column(rows, "input_ids"), _column(rows, "labels")
         positions = [_positions(row) for row in rows]
         for row_labels, row_positions in zip(labels, positions, strict=True):
             row_labels[row_positions == 0] = IGNORE_INDEX  # else the sequence before would be trained to predict it
-        if self.flat:
-            total = self.length * len(rows) if self.length else None
+        length = self.length
+        if self.layout.one_row or self.layout.flatten:
+            length = length * len(rows) if length else None
             ids, labels, positions = ([np.concatenate(part)] for part in (ids, labels, positions))
-            width = _padded_width(ids, total, self.multiple)
-        else:
-            width = _padded_width(ids, self.length, self.multiple)
+        width = _padded_width(ids, length, self.multiple)
         padded = [np.concatenate([row, np.arange(width - len(row))]) for row in positions]
-        return {
+        batch = {
             "input_ids": _stack(ids, width, self.pad_id),
             "labels": _stack(labels, width, IGNORE_INDEX),
             "position_ids": _stack(padded, width, 0),
+            "num_tokens": _tensor(np.array([len(row) for row in ids])),
         }
+        if self.layout.sequence_numbers:
+            numbers = np.cumsum(np.stack(padded) == 0, axis=1) - 1
+            batch["seq_idx"] = _tensor(numbers.astype(np.int32))
+        return batch
 
 
 def _positions(row: Mapping[str, Any]) -> npt.NDArray[np.int64]:
@@ -106,7 +140,7 @@ def _stack(rows: _Rows, width: int, fill: int) -> torch.Tensor:
     return _tensor(table)
 
 
-def _tensor(table: npt.NDArray[np.int64]) -> torch.Tensor:
+def _tensor(table: npt.NDArray[Any]) -> torch.Tensor:
     import torch
 
     return torch.from_numpy(table)

@@ -10,9 +10,9 @@ from ftl_runner.checkpoints.resume import fetch_checkpoint
 from ftl_runner.context import Outcome, RunContext
 from ftl_runner.data.stream import StreamSet
 from ftl_runner.models.adapter import add_adapter
-from ftl_runner.models.attention import packing_leak
+from ftl_runner.models.isolation import check_isolation, joins_sequences, make_layout, refuse_leaking_model
 from ftl_runner.models.kernels import liger_warning
-from ftl_runner.models.loader import load_base_model
+from ftl_runner.models.loader import load_base_model, load_model_config
 from ftl_runner.models.precision import choose_precision
 from ftl_runner.models.tokenizer import load_tokenizer
 from ftl_runner.report import finish_run
@@ -21,9 +21,9 @@ from ftl_runner.trainer.callbacks import StopOnSignal, make_callbacks
 from ftl_runner.trainer.streaming import SaveStreamPosition, StreamTrainer, make_stream_loader, restore_position
 
 if TYPE_CHECKING:
-    from transformers import Trainer
-
     from ftl_runner.data import Prepared
+    from ftl_runner.data.collate import Layout
+    from ftl_runner.trainer.token_trainer import TokenTrainer
 
 
 def run(context: RunContext) -> Outcome:
@@ -32,6 +32,7 @@ def run(context: RunContext) -> Outcome:
 
     config, ranks = context.config, context.ranks
     precision = choose_precision(config)
+    refuse_leaking_model(config, load_model_config(config).model_type)
     tokenizer = load_tokenizer(config)
     prepared = _prepare(context, tokenizer)
     streamed = isinstance(prepared.train, StreamSet)
@@ -46,12 +47,11 @@ def run(context: RunContext) -> Outcome:
             context.warn(warning)
         model = add_adapter(base, config)
 
-    leak = packing_leak(model.config.model_type) if config.data.sample_packing else None
-    if leak is not None:
-        context.warn(leak)
+    layout = make_layout(config, base.config)
     stop = StopOnSignal(context)
-    tokens_per_step = prepared.report.tokens / max(1, prepared.report.num_rows) * schedule.global_batch
-    trainer = _make_trainer(context, model, arguments, prepared, tokenizer, tokens_per_step, stop)
+    trainer = _make_trainer(context, model, arguments, prepared, tokenizer, layout, stop)
+    if joins_sequences(config) and (warning := check_isolation(base, layout)):
+        context.warn(warning)
     resume_folder = None
     if context.resume_from is not None:
         resume_folder = _fetch_resume(context)
@@ -63,7 +63,7 @@ def run(context: RunContext) -> Outcome:
 
     outcome = Outcome("stopped" if stop.stopped else "succeeded", trainer.state.global_step, schedule.total_steps)
     if outcome.status == "succeeded":
-        finish_run(context, trainer, tokenizer, prepared, tokens_per_step)
+        finish_run(context, trainer, tokenizer, prepared)
     return outcome
 
 
@@ -88,29 +88,33 @@ def _make_trainer(
     arguments: Any,
     prepared: Prepared,
     tokenizer: Any,
-    tokens_per_step: float,
+    layout: Layout,
     stop: StopOnSignal,
-) -> Trainer:
-    from transformers import PrinterCallback, Trainer
+) -> TokenTrainer:
+    from transformers import PrinterCallback
 
     from ftl_runner.data import make_collator
+    from ftl_runner.trainer.token_trainer import TokenTrainer
 
     config = context.config
-    collate = make_collator(config, tokenizer, packed=bool(config.data.sample_packing))
+    collate = make_collator(config, tokenizer, packed=bool(config.data.sample_packing), layout=layout)
     given: dict[str, Any] = {
         "model": model,
         "args": arguments,
         "eval_dataset": prepared.eval,
         "data_collator": collate,
         "processing_class": tokenizer,
+        # Compiled code would be compiled anew for every number of trained positions.
+        "trained_positions_only": not (arguments.use_liger_kernel or arguments.torch_compile),
     }
-    callbacks = make_callbacks(context, stop, tokens_per_step)
     if isinstance(prepared.train, StreamSet):
         loader = make_stream_loader(context, prepared.train, collate, arguments)
-        callbacks = [SaveStreamPosition(context, loader, prepared.train), *callbacks]
-        trainer = StreamTrainer(loader=loader, callbacks=callbacks, **given)
+        trainer: TokenTrainer = StreamTrainer(loader=loader, **given)
+        trainer.add_callback(SaveStreamPosition(context, loader, prepared.train))
     else:
-        trainer = Trainer(train_dataset=prepared.train, callbacks=callbacks, **given)
+        trainer = TokenTrainer(train_dataset=prepared.train, **given)
+    for callback in make_callbacks(context, stop, trainer.token_count):
+        trainer.add_callback(callback)
     trainer.remove_callback(PrinterCallback)  # our events are the log
     return trainer
 
@@ -130,7 +134,7 @@ def _fetch_resume(context: RunContext) -> str:
     return str(context.output_dir / point.manifest.folder)
 
 
-def _announce(context: RunContext, trainer: Trainer, prepared: Prepared, schedule: Schedule) -> None:
+def _announce(context: RunContext, trainer: TokenTrainer, prepared: Prepared, schedule: Schedule) -> None:
     counts = [(p.numel(), p.requires_grad) for p in trainer.model.parameters()]
     context.events.emit(
         EventType.TRAIN_START,

@@ -32,19 +32,3 @@ def choose_attention(config: Config) -> str | None:
     reason = "there is no GPU" if not torch.cuda.is_available() else f"the package {package} is not installed"
     logger.warning("attn_implementation %s: %s, so SDPA is used (same result, other speed)", wanted, reason)
     return "sdpa"
-
-
-_RECURRENT = frozenset(
-    {"lfm2", "lfm2_moe", "jamba", "mamba", "mamba2", "falcon_mamba", "falcon_h1", "bamba", "zamba", "zamba2", "rwkv"}
-)
-"""Model types whose convolutions or recurrent states run across the sequences of a packed row."""
-
-
-def packing_leak(model_type: str) -> str | None:
-    """What to tell a user who packs sequences for a model that attention masks alone do not isolate."""
-    if model_type not in _RECURRENT:
-        return None
-    return (
-        f"sample_packing with {model_type}: its convolution or recurrent state carries a little of one packed sequence "
-        "into the next; set sample_packing: false where that matters"
-    )

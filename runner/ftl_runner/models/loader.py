@@ -21,6 +21,31 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+_SOURCE_HINT = "check base_model, HF_TOKEN for a gated model, and trust_remote_code for a model with its own code"
+
+
+def load_model_config(config: Config) -> Any:
+    """The configuration of the base model, with ``model_config`` applied; takes milliseconds where it is local.
+
+    Raises:
+        ModelError: it cannot be found or read.
+    """
+    keys = config.model
+    trusted = bool(keys.trust_remote_code)
+    config_class = transformers_class(
+        "cls_model_config", keys.cls_model_config, "AutoConfig", trust_remote_code=trusted
+    )
+    try:
+        model_config = config_class.from_pretrained(
+            keys.base_model_config or keys.base_model, revision=keys.model_revision, trust_remote_code=trusted
+        )
+    except (OSError, ValueError) as error:
+        message = f"cannot load the model {keys.base_model!r}: {first_line(error)}"
+        raise ModelError(message, _SOURCE_HINT) from error
+    _override(model_config, _config_overrides(config))
+    return model_config
+
+
 def load_base_model(config: Config, tokenizer: PreTrainedTokenizerBase, precision: Precision) -> PreTrainedModel:
     """The base model on CPU (or on its quantization device), embeddings grown to the tokenizer's size.
 
@@ -29,23 +54,17 @@ def load_base_model(config: Config, tokenizer: PreTrainedTokenizerBase, precisio
     """
     keys = config.model
     trusted = bool(keys.trust_remote_code)
-    config_class = transformers_class(
-        "cls_model_config", keys.cls_model_config, "AutoConfig", trust_remote_code=trusted
-    )
     model_class = transformers_class("model_type", keys.model_type, "AutoModelForCausalLM", trust_remote_code=trusted)
     source: dict[str, Any] = {"revision": keys.model_revision, "trust_remote_code": trusted}
+    model_config = load_model_config(config)
     try:
-        model_config = config_class.from_pretrained(keys.base_model_config or keys.base_model, **source)
-        _override(model_config, _config_overrides(config))
         model: Any = model_class.from_pretrained(
             keys.base_model, config=model_config, **source | _load_options(config, precision)
         )
     except (OSError, ValueError, TypeError) as error:
         if isinstance(error, TypeError) and not keys.model_kwargs:
             raise
-        hint = "check base_model, HF_TOKEN for a gated model, and trust_remote_code for a model with its own code"
-        if isinstance(error, TypeError):
-            hint = "check model_kwargs"
+        hint = "check model_kwargs" if isinstance(error, TypeError) else _SOURCE_HINT
         raise ModelError(f"cannot load the model {keys.base_model!r}: {first_line(error)}", hint) from error
     _grow_embeddings(model, tokenizer, config)
     # A cache in training would let packed sequences see each other, and costs memory.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -14,11 +14,14 @@ from ftl_runner.checkpoints.manifest import FOLDER_PREFIX, committed
 from ftl_runner.context import RunContext
 from ftl_runner.trainer.watchdog import LossWatchdog
 
+if TYPE_CHECKING:
+    from ftl_runner.trainer.token_trainer import TokenCount
 
-def make_callbacks(context: RunContext, stop: StopOnSignal, tokens_per_step: float) -> list[TrainerCallback]:
-    """The callbacks of a run; ``tokens_per_step`` is the mean over the prepared set, for the speed in events."""
+
+def make_callbacks(context: RunContext, stop: StopOnSignal, tokens: TokenCount) -> list[TrainerCallback]:
+    """The callbacks of a run; ``tokens`` is what the Trainer counts, for the speed in events."""
     training, keys = context.config.training, context.config.checkpointing
-    callbacks = [ProgressEvents(context, tokens_per_step), stop, CommitCheckpoints(context, keys.save_total_limit)]
+    callbacks = [ProgressEvents(context, tokens), stop, CommitCheckpoints(context, keys.save_total_limit)]
     if keys.save_first_step:
         callbacks.append(SaveFirstStep())
     if keys.early_stopping_patience:
@@ -31,12 +34,13 @@ def make_callbacks(context: RunContext, stop: StopOnSignal, tokens_per_step: flo
 class ProgressEvents(TrainerCallback):  # type: ignore[misc]
     """One ``step`` event a logging step, with speed and time left.
 
-    ``tokens_per_step`` is the mean over the prepared set; speed counts the steps since training (re)started.
+    Tokens are counted, without padding; speed counts the steps since training (re)started.
     """
 
-    def __init__(self, context: RunContext, tokens_per_step: float) -> None:
+    def __init__(self, context: RunContext, tokens: TokenCount) -> None:
         self._events = context.events
-        self._tokens_per_step = tokens_per_step
+        self._ranks = context.ranks
+        self._tokens = tokens
         self._started = time.monotonic()
         self._start_step = 0
 
@@ -50,7 +54,9 @@ class ProgressEvents(TrainerCallback):  # type: ignore[misc]
         if "loss" not in logs:
             return
         steps_done = max(1, state.global_step - self._start_step)
-        seconds_per_step = (time.monotonic() - self._started) / steps_done
+        seconds = time.monotonic() - self._started
+        seconds_per_step = seconds / steps_done
+        tokens, trained = sum(self._ranks.gather(int(self._tokens.seen))), int(self._tokens.trained)
         self._events.emit(
             EventType.STEP,
             step=state.global_step,
@@ -59,7 +65,9 @@ class ProgressEvents(TrainerCallback):  # type: ignore[misc]
             loss=logs["loss"],
             learning_rate=logs.get("learning_rate"),
             grad_norm=logs.get("grad_norm"),
-            tokens_per_s=self._tokens_per_step / seconds_per_step,
+            tokens=tokens,
+            trained_tokens=trained,
+            tokens_per_s=tokens / seconds,
             eta_s=(state.max_steps - state.global_step) * seconds_per_step,
         )
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Generator
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ftl_config.errors import FtlError
 from ftl_config.protocol import EventType
@@ -23,6 +23,7 @@ from ftl_runner.checkpoints.errors import ResumeError
 from ftl_runner.checkpoints.manifest import FOLDER_PREFIX
 from ftl_runner.context import RunContext
 from ftl_runner.data.stream import Cursor, Shard, StreamSet
+from ftl_runner.trainer.token_trainer import TokenTrainer
 
 _ERROR, _MARK = "stream_error", "stream_mark"
 
@@ -110,7 +111,7 @@ class _Collate:
         return {**self.inner(rows), _MARK: rows[-1][_MARK]}
 
 
-class StreamTrainer(Trainer):  # type: ignore[misc]
+class StreamTrainer(TokenTrainer):
     """The Trainer with a loader that no one shards again: Accelerate would give each rank a part of its part."""
 
     def __init__(self, *, loader: StreamLoader, **arguments: Any) -> None:

@@ -1,0 +1,1 @@
+"""Changes to libraries that cannot be avoided: one module each, with its version range and upstream issue."""
