@@ -16,6 +16,7 @@ from ftl_runner.models.tokenizer import load_tokenizer
 from ftl_runner.report import finish_run
 from ftl_runner.trainer.arguments import Schedule, make_arguments, make_schedule
 from ftl_runner.trainer.callbacks import StopOnSignal, make_callbacks
+from ftl_runner.trainer.configured import OptimizerFromConfig
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -81,12 +82,13 @@ def _make_trainer(
     tokens_per_step: float,
     stop: StopOnSignal,
 ) -> Trainer:
-    from transformers import PrinterCallback, Trainer
+    from transformers import PrinterCallback
 
     from ftl_runner.data import make_collator
 
     config = context.config
-    trainer = Trainer(
+    trainer = OptimizerFromConfig(
+        config=config,
         model=model,
         args=arguments,
         train_dataset=prepared.train,
