@@ -52,16 +52,12 @@ _UNSUPPORTED = {
         gemma4_nf4_nonexpert nvfp4_merge_aware nvfp4_merge_aware_start_step use_onebitllms""",
     "FP8 training": "fp8 fp8_enable_fsdp_float8_all_gather",
     "ReLoRA": "relora relora_prune_ratio relora_prune_method relora_cpu_offload",
-    "schedules with restarts": "jagged_restart_steps jagged_restart_warmup_steps jagged_restart_anneal_steps",
     "LISA": "lisa_n_layers lisa_step_interval lisa_layers_attribute",
     "LoftQ": "peft",
-    "learning rates by parameter group": """
-        loraplus_lr_ratio loraplus_lr_embedding embedding_lr embedding_lr_scale lr_groups""",
-    "schedules beyond those of transformers": "lr_quadratic_warmup lr_div_factor cosine_constant_lr_ratio",
     "optimizers beyond those of transformers": """
         dion_lr dion_momentum dion_rank_fraction dion_rank_multiple_of qgalore_rank qgalore_update_proj_gap
         qgalore_scale qgalore_proj_type qgalore_proj_quant qgalore_proj_bits qgalore_proj_group_size
-        qgalore_cos_threshold qgalore_gamma_proj qgalore_queue_size adam_beta3 adam_epsilon2""",
+        qgalore_cos_threshold qgalore_gamma_proj qgalore_queue_size""",
     "losses other than cross entropy": "use_eaft eaft_alpha eaft_k liger_use_token_scaling",
     "distillation": """
         kd_trainer kd_ce_alpha kd_alpha kd_temperature kd_temperature_min kd_beta kd_normalize_topk
@@ -75,8 +71,7 @@ _UNSUPPORTED = {
     "attention variants": "scaling_softmax scaling_softmax_factor scaling_softmax_bias flash_optimum",
     "context extension (PoSE)": "use_pose pose_split_on_token_ids pose_max_context_len pose_num_chunks",
     "changes to this part of the model": """
-        reinit_weights fix_untrained_tokens shrink_embeddings llama4_linearized_experts added_tokens_overrides
-        unfrozen_parameters""",
+        reinit_weights fix_untrained_tokens shrink_embeddings llama4_linearized_experts added_tokens_overrides""",
     "mistral-common tokenizers": "tokenizer_use_mistral_common",
     "trainer classes of your own": "trainer_cls",
     "scores other than the loss": """

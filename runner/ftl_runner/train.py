@@ -26,6 +26,7 @@ from ftl_runner.failures import is_disk_full
 from ftl_runner.logs import quiet_libraries
 from ftl_runner.methods import load_method
 from ftl_runner.stop import StopSignal
+from ftl_runner.trainer.optimizers import check_optimizer
 
 
 def train(job: TrainJob, send: Callable[[Event], None], stop: StopSignal) -> Outcome:
@@ -42,6 +43,7 @@ def train(job: TrainJob, send: Callable[[Event], None], stop: StopSignal) -> Out
         import transformers
 
         transformers.utils.logging.disable_progress_bar()
+    check_optimizer(job.loaded.config)
     ranks = join_ranks(collective_timeout_s(job.loaded.config))
     events = EventStream(send, enabled=ranks.is_main)
     job.output_dir.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from ftl_config.keys import is_set
 from ftl_config.rules.registry import Finding, Rule, error, warning
 from ftl_config.schema.config import Config
+from ftl_config.suggest import did_you_mean
+from ftl_config.unfrozen import parse_unfrozen
 from ftl_config.wordlist import words
 
 COMPLETENESS = False
@@ -94,13 +96,49 @@ def layers_pattern_needs_layers(config: Config) -> Iterator[Finding]:
         yield error("needs peft_layers_to_transform", "peft_layers_pattern", "peft_layers_to_transform")
 
 
-def layers_or_unfrozen_parameters(config: Config) -> Iterator[Finding]:
-    """Two ways to choose what is trained get in each other's way."""
-    adapter = config.adapter
-    if adapter.adapter and adapter.peft_layers_to_transform and config.training.unfrozen_parameters:
-        yield error(
-            "cannot be combined with peft_layers_to_transform", "unfrozen_parameters", "peft_layers_to_transform"
-        )
+def unfrozen_parameters_fit(config: Config) -> Iterator[Finding]:
+    """Which parameters a full fine-tune trains: entries that can be read, and nothing that undoes them."""
+    entries, distributed = config.training.unfrozen_parameters, config.distributed
+    if not entries:
+        return
+    if config.adapter.adapter:
+        hint = "an adapter freezes all others; lora_modules_to_save names what is trained beside it"
+        yield error("cannot be combined with an adapter", "unfrozen_parameters", "adapter", hint=hint)
+    for index, entry in enumerate(entries):
+        try:
+            has_rows = parse_unfrozen(entry).first is not None
+        except ValueError as problem:
+            yield error(f"{entry!r}: {problem}", ("unfrozen_parameters", index))
+            continue
+        if has_rows and config.training.weight_decay:
+            message = "has to be 0 with a range in unfrozen_parameters: it would shrink the frozen rows"
+            yield error(message, "weight_decay", "unfrozen_parameters")
+        for key in ("deepspeed", "fsdp", "fsdp_config"):
+            if has_rows and getattr(distributed, key):
+                yield error(f"a range cannot be combined with {key}", ("unfrozen_parameters", index), key)
+
+
+_INIT_WEIGHTS = ("gaussian", "pissa", "olora", "orthogonal")
+_INIT_UNSUPPORTED = ("eva", "corda", "lora_ga", "loftq")
+
+
+def initial_weights_fit(config: Config) -> Iterator[Finding]:
+    """How the adapter starts: a known way, and one that the base allows."""
+    adapter, value = config.adapter, config.adapter.peft_init_lora_weights
+    if not isinstance(value, str):
+        return
+    key = "peft_init_lora_weights"
+    if value in _INIT_UNSUPPORTED:
+        yield error(f"not yet supported: {value}", key, hint=f"{', '.join(_INIT_WEIGHTS)} and pissa_niter_16 are")
+    elif value not in _INIT_WEIGHTS and not re.fullmatch(r"pissa_niter_\d+", value):
+        hint = did_you_mean(value, _INIT_WEIGHTS) or f"known are {', '.join(_INIT_WEIGHTS)}, pissa_niter_16"
+        yield error(f"unknown way to start an adapter: {value!r}", key, hint=hint)
+    if value.startswith(("pissa", "olora")):
+        for bits in ("load_in_4bit", "load_in_8bit"):
+            if getattr(adapter, bits):
+                yield error(f"{value} takes the base's weights apart, which {bits} keeps quantized", key, bits)
+    if value == "orthogonal" and (adapter.lora_r or 8) % 2:
+        yield error("has to be even with peft_init_lora_weights: orthogonal", "lora_r", key)
 
 
 def learning_rate_groups_or_loraplus(config: Config) -> Iterator[Finding]:
@@ -161,7 +199,8 @@ RULES: list[Rule] = [
     target_patterns_compile,
     target_parameters_need_no_dropout,
     layers_pattern_needs_layers,
-    layers_or_unfrozen_parameters,
+    unfrozen_parameters_fit,
+    initial_weights_fit,
     learning_rate_groups_or_loraplus,
     relora_needs_restarts,
     moe_quantization_needs_adapter,

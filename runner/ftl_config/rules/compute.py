@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ftl_config.optimizers import TAKE_OPTIM_ARGS
 from ftl_config.rules.registry import Finding, Rule, error, warning
 from ftl_config.schema.config import Config
 from ftl_config.wordlist import words
@@ -17,7 +18,7 @@ _INDUCTOR_FLAGS = frozenset(
         triton.cudagraphs
     """)
 )
-_ADAM_LIKE = ("adam", "lamb", "apollo", "galore", "lion", "came")
+_ADAM_LIKE = ("adam", "ademamix", "adopt", "muon", "lamb", "apollo", "galore", "lion", "came")
 
 
 def _fsdp_key(config: Config) -> str | None:
@@ -147,6 +148,34 @@ def adam_keys_need_adam(config: Config) -> Iterator[Finding]:
             yield warning(f"has no effect with optimizer: {config.training.optimizer}", key, "optimizer")
 
 
+def optimizer_arguments_fit(config: Config) -> Iterator[Finding]:
+    """Arguments for an optimizer that takes none of them."""
+    training = config.training
+    name = training.optimizer
+    if training.optim_args and not name.startswith(TAKE_OPTIM_ARGS):
+        yield warning(f"has no effect with optimizer: {name}", "optim_args", "optimizer")
+    for key in ("adam_beta3", "adam_epsilon2"):
+        if getattr(training, key) is not None and name != "came_pytorch":
+            yield warning(f"has no effect with optimizer: {name}", key, "optimizer")
+
+
+def one_embedding_rate(config: Config) -> Iterator[Finding]:
+    """A rate, or a multiple of the learning rate."""
+    if config.training.embedding_lr is not None and config.training.embedding_lr_scale is not None:
+        hint = "keep one of the two"
+        yield error("cannot be combined with embedding_lr_scale", "embedding_lr", "embedding_lr_scale", hint=hint)
+
+
+def layerwise_optimizer_fits(config: Config) -> Iterator[Finding]:
+    """It steps in the backward pass, so there is nothing to accumulate."""
+    training = config.training
+    if not training.optimizer.endswith("_layerwise"):
+        return
+    if training.gradient_accumulation_steps > 1:
+        message = f"has to be 1 with {training.optimizer}"
+        yield error(message, "gradient_accumulation_steps", "optimizer")
+
+
 def projected_optimizer_needs_modules(config: Config) -> Iterator[Finding]:
     """GaLore and APOLLO work on the modules they are told."""
     optimizer = config.training.optimizer
@@ -244,6 +273,9 @@ RULES: list[Rule] = [
     fused_mlp_or_adapter,
     scaled_softmax_needs_flex,
     adam_keys_need_adam,
+    optimizer_arguments_fit,
+    one_embedding_rate,
+    layerwise_optimizer_fits,
     projected_optimizer_needs_modules,
     optimizer_can_be_sharded,
     deepspeed_or_fsdp,

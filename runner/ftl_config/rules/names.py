@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ftl_config.deepspeed import SHIPPED_NAMES, shipped_name
 from ftl_config.nodes import Path
+from ftl_config.optimizers import OPTIMIZERS, UNSUPPORTED_OPTIMIZERS
 from ftl_config.rules.registry import Finding, Rule, error
 from ftl_config.schema.config import Config
 from ftl_config.suggest import closest, did_you_mean
@@ -13,35 +14,14 @@ from ftl_config.wordlist import words
 
 COMPLETENESS = False
 
-OPTIMIZERS = frozenset(
-    words("""
-        adamw_torch adamw_torch_fused adamw_torch_xla adamw_torch_npu_fused adafactor adamw_anyprecision
-        adamw_torch_4bit adamw_torch_8bit ademamix sgd adagrad adamw_bnb_8bit adamw_8bit ademamix_8bit lion_8bit
-        lion_32bit lion paged_adamw_32bit paged_adamw_8bit paged_ademamix_32bit paged_ademamix_8bit
-        paged_lion_32bit paged_lion_8bit rmsprop rmsprop_bnb rmsprop_bnb_8bit rmsprop_bnb_32bit galore_adamw
-        galore_adamw_8bit galore_adafactor galore_adamw_layerwise galore_adamw_8bit_layerwise
-        galore_adafactor_layerwise lomo adalomo grokadamw schedule_free_radam schedule_free_adamw
-        schedule_free_sgd apollo_adamw apollo_adamw_layerwise stable_adamw
-    """)
-)
-"""transformers.training_args.OptimizerNames of transformers 5.17."""
-
-AXOLOTL_OPTIMIZERS = frozenset(
-    words("""
-        optimi_adamw ao_adamw_4bit ao_adamw_8bit ao_adamw_fp8 adopt_adamw came_pytorch muon dion sinkgd
-        flash_adamw flash_adam flash_sgd flash_sgdw flash_lion q_galore_adamw8bit
-    """)
-)
-
 SCHEDULERS = frozenset(
     words("""
         linear cosine cosine_with_restarts polynomial constant constant_with_warmup inverse_sqrt
         reduce_lr_on_plateau cosine_with_min_lr cosine_warmup_with_min_lr warmup_stable_decay greedy
+        one_cycle rex
     """)
 )
-"""transformers.trainer_utils.SchedulerType of transformers 5.17."""
-
-AXOLOTL_SCHEDULERS = frozenset({"one_cycle", "rex", "jagged_restart"})
+"""transformers.trainer_utils.SchedulerType of transformers 5.17, and Axolotl's one_cycle and rex."""
 
 ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
 UNSUPPORTED_ATTENTION = {"sage": "SageAttention", "fp8": "FP8 attention"}
@@ -72,8 +52,8 @@ FILE_KINDS = ("json", "csv", "parquet", "arrow", "text")
 def optimizer_is_known(config: Config) -> Iterator[Finding]:
     """A name of transformers' list."""
     name = config.training.optimizer
-    if name in AXOLOTL_OPTIMIZERS:
-        yield error(f"not yet supported: the optimizer {name}", "optimizer", hint=_nearest_optimizer(name))
+    if name in UNSUPPORTED_OPTIMIZERS:
+        yield error(f"not yet supported: the optimizer {name}", "optimizer", hint="adamw_torch_fused is the nearest")
     elif name not in OPTIMIZERS:
         yield error(f"unknown optimizer {name!r}", "optimizer", hint=did_you_mean(name, OPTIMIZERS))
 
@@ -81,8 +61,8 @@ def optimizer_is_known(config: Config) -> Iterator[Finding]:
 def scheduler_is_known(config: Config) -> Iterator[Finding]:
     """A name of transformers' list."""
     name = config.training.lr_scheduler
-    if name in AXOLOTL_SCHEDULERS:
-        yield error(f"not yet supported: the scheduler {name}", "lr_scheduler", hint="cosine is the nearest")
+    if name == "jagged_restart":
+        yield error("is not a scheduler's name", "lr_scheduler", hint="set jagged_restart_steps beside a schedule")
     elif name not in SCHEDULERS:
         yield error(f"unknown scheduler {name!r}", "lr_scheduler", hint=did_you_mean(name, SCHEDULERS))
 
@@ -146,11 +126,6 @@ def deepspeed_name_is_known(config: Config) -> Iterator[Finding]:
         else:
             hint = did_you_mean(name, SHIPPED_NAMES) or f"there are {', '.join(SHIPPED_NAMES)}"
         yield error(f"{path} does not ship with ftl", "deepspeed", hint=hint)
-
-
-def _nearest_optimizer(name: str) -> str:
-    nearest = {"ao_adamw_4bit": "adamw_torch_4bit", "ao_adamw_8bit": "adamw_torch_8bit"}.get(name, "adamw_torch_fused")
-    return f"{nearest} is the nearest"
 
 
 RULES: list[Rule] = [

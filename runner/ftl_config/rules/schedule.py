@@ -37,11 +37,66 @@ def one_warm_up(config: Config) -> Iterator[Finding]:
         yield error("cannot be combined with warmup_ratio", "warmup_steps", "warmup_ratio", hint="keep one of the two")
 
 
-def cosine_keys_need_cosine(config: Config) -> Iterator[Finding]:
-    """Only the cosine schedule has a floor of this kind."""
-    for key in ("cosine_min_lr_ratio", "cosine_constant_lr_ratio"):
-        if getattr(config.training, key) is not None and not config.training.lr_scheduler.startswith("cosine"):
-            yield warning(f"has no effect with lr_scheduler: {config.training.lr_scheduler}", key, "lr_scheduler")
+_SCHEDULE_KEYS = (
+    ("cosine_min_lr_ratio", ("cosine", "rex")),
+    ("cosine_constant_lr_ratio", ("cosine",)),
+    ("lr_quadratic_warmup", ("cosine",)),
+    ("lr_div_factor", ("one_cycle",)),
+)
+"""Keys that only some schedules have, and those schedules."""
+
+_NOT_OF_STEPS = ("one_cycle", "reduce_lr_on_plateau", "greedy")
+"""Schedules that cannot be started anew."""
+
+
+def schedule_keys_need_their_schedule(config: Config) -> Iterator[Finding]:
+    """What only one shape of the learning rate has."""
+    training = config.training
+    for key, schedules in _SCHEDULE_KEYS:
+        if key == "cosine_min_lr_ratio" and training.jagged_restart_steps:
+            continue  # the floor of the restarts
+        if getattr(training, key) not in (None, False) and training.lr_scheduler not in schedules:
+            yield warning(f"has no effect with lr_scheduler: {training.lr_scheduler}", key, "lr_scheduler")
+    for key in ("warmup_steps", "warmup_ratio"):
+        if getattr(training, key) and training.lr_scheduler == "constant":
+            hint = "constant_with_warmup has one"
+            yield warning("has no effect with lr_scheduler: constant", key, "lr_scheduler", hint=hint)
+
+
+def schedule_arguments_fit(config: Config) -> Iterator[Finding]:
+    """Arguments that a schedule needs, or has no place for."""
+    training = config.training
+    name, arguments = training.lr_scheduler, training.lr_scheduler_kwargs or {}
+    own_cosine = name == "cosine" and (training.lr_quadratic_warmup or training.cosine_constant_lr_ratio is not None)
+    if arguments and (name == "rex" or own_cosine):
+        yield error(f"{name} takes no arguments here", "lr_scheduler_kwargs", "lr_scheduler")
+    if name == "warmup_stable_decay" and "num_decay_steps" not in arguments:
+        hint = "lr_scheduler_kwargs: {num_decay_steps: 100}"
+        yield error(f"{name} needs num_decay_steps", "lr_scheduler", "lr_scheduler_kwargs", hint=hint)
+    if name in ("cosine_with_min_lr", "cosine_warmup_with_min_lr") and not {"min_lr", "min_lr_rate"} & set(arguments):
+        hint = "lr_scheduler: cosine with cosine_min_lr_ratio: 0.1 does the same"
+        yield error(f"{name} needs min_lr or min_lr_rate", "lr_scheduler", "lr_scheduler_kwargs", hint=hint)
+    if name == "reduce_lr_on_plateau" and not _evaluates(config):
+        yield error(f"{name} needs evaluation data: set val_set_size or test_datasets", "lr_scheduler", "val_set_size")
+
+
+def restarts_fit(config: Config) -> Iterator[Finding]:
+    """The teeth of a schedule with restarts."""
+    training = config.training
+    keys = ("jagged_restart_warmup_steps", "jagged_restart_anneal_steps")
+    if training.jagged_restart_steps is None:
+        for key in keys:
+            if getattr(training, key) is not None:
+                yield error("needs jagged_restart_steps", key, "jagged_restart_steps")
+        return
+    if training.lr_scheduler in _NOT_OF_STEPS:
+        yield error(
+            f"cannot be combined with lr_scheduler: {training.lr_scheduler}", "jagged_restart_steps", "lr_scheduler"
+        )
+    warmup, anneal = training.jagged_restart_warmup_steps or 10, training.jagged_restart_anneal_steps or 1
+    if warmup + anneal > training.jagged_restart_steps:
+        message = f"is less than the steps of warm-up ({warmup}) and annealing ({anneal}) together"
+        yield error(message, "jagged_restart_steps", keys[0], keys[1])
 
 
 def watchdog_needs_threshold(config: Config) -> Iterator[Finding]:
@@ -154,7 +209,9 @@ def generated_scores_need_plain_batches(config: Config) -> Iterator[Finding]:
 RULES: list[Rule] = [
     one_way_to_accumulate,
     one_warm_up,
-    cosine_keys_need_cosine,
+    schedule_keys_need_their_schedule,
+    schedule_arguments_fit,
+    restarts_fit,
     watchdog_needs_threshold,
     uploading_needs_repository,
     one_way_to_save,

@@ -23,7 +23,7 @@ class AdapterSection(Section):
     lora_target_modules: str | Texts | None = None
     """Modules that get an adapter: names, or one regular expression over full names."""
     lora_target_linear: bool = False
-    """Give every linear layer but the output head an adapter."""
+    """Give every linear layer but the output head an adapter; lora_target_modules comes on top."""
     lora_target_parameters: str | Texts | None = None
     """Parameters (not modules) that get an adapter, as for experts stored in one tensor."""
     lora_modules_to_save: Texts | None = None
@@ -47,7 +47,7 @@ class AdapterSection(Section):
     peft_use_rslora: bool = False
     """Scale by alpha / sqrt(rank) (rank-stabilised LoRA)."""
     peft_init_lora_weights: bool | str | None = None
-    """How the adapter starts: true (zero effect), gaussian, pissa, olora, eva, ..."""
+    """How the adapter starts: true (zero effect), gaussian, orthogonal, pissa, pissa_niter_16 or olora."""
     peft_layer_replication: Annotated[tuple[Pair, ...], Field(strict=False)] | None = None
     """Ranges of layers to stack again, sharing weights."""
     peft_trainable_token_indices: Integers | dict[str, Integers] | None = None

@@ -53,7 +53,7 @@ class TrainingSection(Section):
     learning_rate: Positive = 5e-5
     """Peak learning rate. Every config has to give it; the default serves incomplete ones."""
     lr_scheduler: str = "cosine"
-    """Shape of the learning rate: cosine, linear, constant, constant_with_warmup, polynomial, ..."""
+    """Shape of the learning rate: cosine, linear, constant, constant_with_warmup, polynomial, rex, one_cycle, ..."""
     lr_scheduler_kwargs: Options | None = None
     """Arguments of the scheduler."""
     warmup_steps: NonNegativeInt | None = None
@@ -61,9 +61,9 @@ class TrainingSection(Section):
     warmup_ratio: Fraction | None = None
     """The same as a share of all steps."""
     lr_quadratic_warmup: bool = False
-    """Rise quadratically."""
+    """The warm-up before a cosine rises quadratically."""
     cosine_min_lr_ratio: Fraction | None = None
-    """The cosine ends at this share of the peak, not at 0."""
+    """The cosine (or rex) ends at this share of the peak, not at 0; with restarts, each falls to it."""
     cosine_constant_lr_ratio: Fraction | None = None
     """The cosine reaches its end at this share of the steps, and stays."""
     lr_div_factor: Positive | None = None
@@ -71,17 +71,17 @@ class TrainingSection(Section):
     jagged_restart_steps: Count | None = None
     """Start the schedule anew every so many steps."""
     jagged_restart_warmup_steps: NonNegativeInt | None = None
-    """Warm-up steps after such a restart."""
+    """Warm-up steps after such a restart; 10 when left out."""
     jagged_restart_anneal_steps: NonNegativeInt | None = None
-    """Steps over which the rate falls before such a restart."""
+    """Steps over which the rate falls before such a restart; 1 when left out."""
     embedding_lr: NonNegative | None = None
-    """Learning rate of embeddings."""
+    """Learning rate of embeddings and output head trained in full; they get no weight decay then."""
     embedding_lr_scale: NonNegative | None = None
-    """Learning rate of embeddings as a multiple of learning_rate."""
+    """The same as a multiple of learning_rate."""
     lr_groups: Annotated[tuple[LearningRateGroup, ...], Field(strict=False)] | None = None
     """Groups of parameters with learning rates of their own."""
     optimizer: str = "adamw_torch_fused"
-    """Optimizer, by transformers' name: adamw_torch, adamw_torch_fused, adamw_8bit, paged_adamw_8bit, sgd, ..."""
+    """Optimizer: transformers' names (adamw_torch_fused, adamw_8bit, paged_adamw_8bit, ...), muon, adopt_adamw, ..."""
     optim_args: str | Options | None = None
     """Arguments of the optimizer: a mapping, or `name=value,name=value`."""
     optim_target_modules: str | Texts | None = None
@@ -137,7 +137,7 @@ class TrainingSection(Section):
     eaft_k: Count = 20
     """Logits that the entropy is worked out from."""
     unfrozen_parameters: Texts | None = None
-    """Regular expressions of the parameters to train; all others are frozen."""
+    """Patterns of the parameters that a full fine-tune trains, matched from the start; `[from:to]` at the end: rows."""
     trainer_cls: str | None = None
     """Python path of a trainer class."""
     plugins: Texts | None = None

@@ -99,6 +99,7 @@ def _make_trainer(
     config = context.config
     collate = make_collator(config, tokenizer, packed=bool(config.data.sample_packing), layout=layout)
     given: dict[str, Any] = {
+        "config": config,
         "model": model,
         "args": arguments,
         "eval_dataset": prepared.eval,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
-from ftl_runner.models.errors import ModelError
+from ftl_runner.models.freeze import freeze_all_but
+from ftl_runner.models.targets import check_targeted, check_targets, linear_module_names
 
 if TYPE_CHECKING:
     from ftl_config import Config
@@ -15,10 +15,12 @@ def add_adapter(model: Any, config: Config) -> Any:
     """The model with a trainable adapter, or the model itself for full fine-tuning.
 
     Raises:
-        ModelError: a target module that the model does not have (the message lists those it has).
+        ModelError: a module or parameter that the model does not have (the message lists those it has).
     """
     keys = config.adapter
     if keys.adapter is None:
+        if config.training.unfrozen_parameters:
+            freeze_all_but(model, config.training.unfrozen_parameters)
         return model
     from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
 
@@ -31,19 +33,14 @@ def add_adapter(model: Any, config: Config) -> Any:
     autocast = keys.peft_autocast_adapter_dtype is not False
     if keys.lora_model_dir:
         return PeftModel.from_pretrained(model, keys.lora_model_dir, is_trainable=True, autocast_adapter_dtype=autocast)
-    try:
-        return get_peft_model(model, lora_config(config), autocast_adapter_dtype=autocast)
-    except ValueError as error:
-        if "Target modules" not in str(error):
-            raise
-        raise ModelError(
-            f"lora_target_modules {keys.lora_target_modules!r} names no module of this model",
-            f"its linear modules are: {', '.join(linear_module_names(model))}",
-        ) from error
+    check_targets(model, config)
+    adapted = get_peft_model(model, lora_config(config, model), autocast_adapter_dtype=autocast)
+    check_targeted(adapted, config)
+    return adapted
 
 
-def lora_config(config: Config) -> Any:
-    """The PEFT ``LoraConfig`` of the ``lora_*`` and ``peft_*`` keys."""
+def lora_config(config: Config, model: Any) -> Any:
+    """The PEFT ``LoraConfig`` of the ``lora_*`` and ``peft_*`` keys, for this model."""
     from peft import LoraConfig
 
     keys = config.adapter
@@ -51,7 +48,7 @@ def lora_config(config: Config) -> Any:
         "r": keys.lora_r or 8,
         "lora_alpha": keys.lora_alpha or 16,
         "lora_dropout": keys.lora_dropout or 0.0,
-        "target_modules": _target_modules(config),
+        "target_modules": _target_modules(config, model),
         "modules_to_save": list(keys.lora_modules_to_save) if keys.lora_modules_to_save else None,
         "fan_in_fan_out": bool(keys.lora_fan_in_fan_out),
         "use_dora": bool(keys.peft_use_dora),
@@ -75,14 +72,21 @@ def lora_config(config: Config) -> Any:
     return LoraConfig(**options)
 
 
-def _target_modules(config: Config) -> Any:
-    """Names, one pattern, or every linear layer; none where only parameters are named."""
+def _target_modules(config: Config, model: Any) -> Any:
+    """Names, one pattern, or every linear layer; none where only parameters are named.
+
+    With ``lora_target_linear`` what ``lora_target_modules`` names comes on top.
+    """
     keys = config.adapter
-    if keys.lora_target_linear:
+    named = _names(keys.lora_target_modules)
+    if not keys.lora_target_linear:
+        return named if named is not None else [] if keys.lora_target_parameters else "all-linear"
+    linear = linear_module_names(model)
+    if named is None or named == "all-linear" or (isinstance(named, list) and set(named) <= set(linear)):
         return "all-linear"
-    if keys.lora_target_modules is None:
-        return [] if keys.lora_target_parameters else "all-linear"
-    return _names(keys.lora_target_modules)
+    if isinstance(named, str):
+        return rf"(?:{named})|(?:.*\.)?(?:{'|'.join(linear)})"
+    return sorted({*linear, *named})
 
 
 def _target_parameters(config: Config) -> list[str] | None:
@@ -98,11 +102,3 @@ def _token_indices(config: Config) -> Any:
 def _names(value: Any) -> Any:
     """PEFT takes lists where a frozen configuration has tuples."""
     return list(value) if isinstance(value, tuple) else value
-
-
-def linear_module_names(model: Any) -> list[str]:
-    """The last name parts of the model's linear modules, sorted: what ``lora_target_modules`` can name."""
-    import torch
-
-    names = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-    return sorted(name for name in names if not re.fullmatch(r"\d+|lm_head", name))

@@ -14,6 +14,8 @@ from ftl_runner.distributed.ranks import collective_timeout_s
 from ftl_runner.models.kernels import liger_arguments
 from ftl_runner.trainer.compilation import compile_arguments
 from ftl_runner.trainer.hub import hub_arguments
+from ftl_runner.trainer.optimizers import optim_args, transformers_name
+from ftl_runner.trainer.schedules import check_schedule, schedule_arguments
 from ftl_runner.trainer.trackers import tracker_arguments
 
 if TYPE_CHECKING:
@@ -63,6 +65,7 @@ def make_arguments(config: Config, precision: Precision, schedule: Schedule, wor
     from transformers import TrainingArguments
 
     keys = config.training
+    check_schedule(config, schedule.total_steps)
     arguments: dict[str, Any] = {
         "output_dir": str(config.checkpointing.output_dir),
         "per_device_train_batch_size": config.training.micro_batch_size,
@@ -83,7 +86,7 @@ def make_arguments(config: Config, precision: Precision, schedule: Schedule, wor
         "deepspeed": deepspeed_config(config, use_cpu=precision.use_cpu),
     }
     arguments |= _optimizer(config)
-    arguments |= _learning_rate_schedule(config, schedule)
+    arguments |= schedule_arguments(config, schedule.total_steps)
     arguments |= _cadence(config, schedule)
     arguments |= _loading(config, use_cpu=precision.use_cpu)
     arguments |= _memory(config)
@@ -102,16 +105,12 @@ def _optimizer(config: Config) -> dict[str, Any]:
     adam = {"adam_beta1": keys.adam_beta1, "adam_beta2": keys.adam_beta2, "adam_epsilon": keys.adam_epsilon}
     return {
         "learning_rate": keys.learning_rate,
-        "optim": str(keys.optimizer),
-        "optim_args": keys.optim_args if isinstance(keys.optim_args, str) else _optim_args(keys.optim_args),
+        "optim": transformers_name(config),
+        "optim_args": ",".join(f"{name}={value}" for name, value in optim_args(config).items()) or None,
         "optim_target_modules": targets if targets is None or isinstance(targets, str) else list(targets),
         "weight_decay": keys.weight_decay or 0.0,
         "max_grad_norm": 1.0 if keys.max_grad_norm is None else keys.max_grad_norm,
     } | {name: value for name, value in adam.items() if value is not None}
-
-
-def _optim_args(value: Any) -> str | None:
-    return ",".join(f"{name}={item}" for name, item in dict(value).items()) if value else None
 
 
 def _loading(config: Config, *, use_cpu: bool) -> dict[str, Any]:
@@ -154,20 +153,6 @@ def _data_parallel(config: Config) -> dict[str, Any]:
         "ddp_broadcast_buffers": keys.ddp_broadcast_buffers,
         "ddp_timeout": collective_timeout_s(config),
     }
-
-
-def _learning_rate_schedule(config: Config, schedule: Schedule) -> dict[str, Any]:
-    keys = config.training
-    name, kwargs = str(keys.lr_scheduler), dict(keys.lr_scheduler_kwargs or {})
-    if keys.cosine_min_lr_ratio is not None and name == "cosine":
-        name, kwargs = "cosine_with_min_lr", {**kwargs, "min_lr_rate": keys.cosine_min_lr_ratio}
-    if keys.warmup_steps is not None:
-        warmup = int(keys.warmup_steps)
-    elif keys.warmup_ratio is not None:
-        warmup = math.ceil(keys.warmup_ratio * schedule.total_steps)
-    else:
-        warmup = min(int(0.03 * schedule.total_steps), 100)
-    return {"lr_scheduler_type": name, "lr_scheduler_kwargs": kwargs or None, "warmup_steps": warmup}
 
 
 def _cadence(config: Config, schedule: Schedule) -> dict[str, Any]:

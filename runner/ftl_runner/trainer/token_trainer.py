@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
-from transformers import Trainer
 from transformers.loss.loss_utils import ForCausalLMLoss
 
 from ftl_runner.data.encode import IGNORE_INDEX
+from ftl_runner.trainer.configured import OptimizerFromConfig
 from ftl_runner.trainer.trained_positions import TrainedPositions
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class TokenCount:
         self.trained = self.trained + trained
 
 
-class TokenTrainer(Trainer):  # type: ignore[misc]
+class TokenTrainer(OptimizerFromConfig):
     """The Trainer of every method with next-token cross-entropy.
 
     Args:

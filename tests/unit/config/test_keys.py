@@ -160,7 +160,7 @@ def test_asking_for_nothing_is_no_error(line: str) -> None:
         ("rl: dpo", "rl", "not yet supported: preference tuning"),
         ("qat: {weight_dtype: int8}", "qat", "not yet supported: quantization"),
         ("context_parallel_size: 2", "context_parallel_size", "not yet supported: context"),
-        ("unfrozen_parameters: [x]", "unfrozen_parameters", "not yet supported"),
+        ("reinit_weights: true", "reinit_weights", "not yet supported"),
         ("plugins: [axolotl.integrations.spectrum.SpectrumPlugin]", "plugins[0]", "not yet supported: the plugin"),
         ("test_datasets: [{path: x, input_format: y}]", "test_datasets[0].input_format", "not yet supported"),
         ("comet_api_key: abc", "comet_api_key", "is refused: secrets stay out of configs"),

@@ -12,20 +12,30 @@ import torch
 from transformers import LlamaForCausalLM
 
 from ftl_config import Config
-from ftl_runner.models.adapter import add_adapter, linear_module_names, lora_config
+from ftl_runner.models.adapter import add_adapter, lora_config
 from ftl_runner.models.errors import ModelError
 from ftl_runner.models.kernels import liger_arguments, liger_warning
 from ftl_runner.models.loader import load_base_model
 from ftl_runner.models.quantization import quantization_config
+from ftl_runner.models.targets import linear_module_names
 from ftl_runner.models.tokenizer import load_tokenizer
 from tests.unit.runner.snippets import CPU, config_of, needs_cpu, tiny_llama
 
+LINEAR = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 LORA: list[tuple[str, dict[str, Any]]] = [
     ("{}", {"r": 8, "lora_alpha": 16, "lora_dropout": 0.0, "target_modules": "all-linear", "bias": "none"}),
     ("lora_r: 4\nlora_alpha: 9\nlora_dropout: 0.1", {"r": 4, "lora_alpha": 9, "lora_dropout": 0.1}),
     ("lora_target_modules: [q_proj, v_proj]", {"target_modules": {"q_proj", "v_proj"}}),
     ("lora_target_modules: .*_proj", {"target_modules": ".*_proj"}),
     ("lora_target_linear: true\nlora_target_modules: [q_proj]", {"target_modules": "all-linear"}),
+    (
+        "lora_target_linear: true\nlora_target_modules: [embed_tokens, q_proj]",
+        {"target_modules": {*LINEAR, "embed_tokens"}},
+    ),
+    (
+        "lora_target_linear: true\nlora_target_modules: .*embed_tokens",
+        {"target_modules": rf"(?:.*embed_tokens)|(?:.*\.)?(?:{'|'.join(sorted(LINEAR))})"},
+    ),
     ("lora_target_parameters: [experts.up]", {"target_parameters": ["experts.up"], "target_modules": set()}),
     ("lora_target_parameters: experts.up", {"target_parameters": ["experts.up"]}),
     (
@@ -50,7 +60,7 @@ LORA: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("lines", "expected"), LORA, ids=lambda value: value if isinstance(value, str) else "")
 def test_lora(lines: str, expected: dict[str, Any]) -> None:
-    made = lora_config(config_of(f"adapter: lora\n{lines if lines != '{}' else ''}"))
+    made = lora_config(config_of(f"adapter: lora\n{lines if lines != '{}' else ''}"), tiny_llama())
     assert {name: getattr(made, name) for name in expected} == expected
 
 

@@ -1,0 +1,95 @@
+"""What the adapter keys name in a model: looked up before PEFT is asked, which passes over a name that is not there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from ftl_runner.models.errors import ModelError
+
+if TYPE_CHECKING:
+    from ftl_config import Config
+
+_MOST_NAMES = 40
+
+
+def check_targets(model: Any, config: Config) -> None:
+    """Every name in ``lora_target_modules``, ``lora_modules_to_save`` and ``lora_target_parameters`` is in the model.
+
+    Raises:
+        ModelError: with exit code 2 and the names that there are.
+    """
+    keys = config.adapter
+    modules = [name for name, _ in model.named_modules() if name]
+    named = keys.lora_target_modules
+    if isinstance(named, str) and named != "all-linear" and not any(re.fullmatch(named, name) for name in modules):
+        raise _no_module("lora_target_modules", named, model)
+    for name in named if isinstance(named, tuple) else ():
+        if not _ends(modules, name):
+            raise _no_module("lora_target_modules", name, model)
+    for name in keys.lora_modules_to_save or ():
+        if not _ends(modules, name):
+            raise _unknown("lora_modules_to_save", name, "module", modules)
+    parameters = keys.lora_target_parameters
+    for name in (parameters,) if isinstance(parameters, str) else parameters or ():
+        names = [name for name, _ in model.named_parameters()]
+        if not _ends(names, name):
+            raise _unknown("lora_target_parameters", name, "parameter", names)
+
+
+def check_targeted(model: Any, config: Config) -> None:
+    """What can only be said of the modules that got an adapter: patterns that match none, layers that are not there.
+
+    Raises:
+        ModelError: with exit code 2.
+    """
+    keys, targeted = config.adapter, [str(name) for name in model.base_model.targeted_module_names]
+    ends = sorted({name.rpartition(".")[2] for name in targeted})
+    for key, patterns in (
+        ("lora_rank_pattern", keys.lora_rank_pattern),
+        ("lora_alpha_pattern", keys.lora_alpha_pattern),
+    ):
+        for pattern in patterns or ():
+            if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in targeted):
+                raise ModelError(f"{key}: {pattern!r} matches no module that has an adapter", _list(ends), 2)
+    layers = sorted({int(number) for name in targeted for number in re.findall(r"(?<=\.)\d+(?=\.)", name)})
+    for number in keys.peft_layers_to_transform or ():
+        if number not in layers:
+            hint = f"layers are counted from 0 to {model.config.get_text_config().num_hidden_layers - 1}"
+            raise ModelError(f"peft_layers_to_transform: there is no layer {number}", hint, 2)
+
+
+def linear_module_names(model: Any) -> list[str]:
+    """The last name parts of the model's linear modules but its head, sorted: what ``lora_target_modules`` can name."""
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    modules = {name: module for name, module in model.named_modules() if module is not head}
+    names = {
+        name.rpartition(".")[2] for name, module in modules.items() if isinstance(module, torch.nn.Linear | Conv1D)
+    }
+    return sorted(name for name in names if not name.isdigit())
+
+
+def _ends(names: Iterable[str], wanted: str) -> bool:
+    return any(name == wanted or name.endswith(f".{wanted}") for name in names)
+
+
+def _no_module(key: str, name: str, model: Any) -> ModelError:
+    return ModelError(
+        f"{key}: {name!r} names no module of this model",
+        f"its linear modules are: {', '.join(linear_module_names(model))}",
+        2,
+    )
+
+
+def _unknown(key: str, name: str, kind: str, names: Iterable[str]) -> ModelError:
+    ends = {re.sub(r"^.*\.\d+\.", "", full) for full in names}
+    return ModelError(f"{key}: {name!r} names no {kind} of this model", _list(sorted(ends)), 2)
+
+
+def _list(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return f"there are {', '.join(names[:_MOST_NAMES])}{more}"
