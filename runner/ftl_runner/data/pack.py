@@ -5,11 +5,14 @@ Two heuristics over the whole set, of which the one with fewer bins is kept (a t
 - best-fit decreasing, worked on lengths in place of rows: rows of one length and bins with one amount of room move
   together as numpy arrays;
 - exact fill: the longest row that is left opens a bin, and one or two rows are looked for that fill it to the last
-  token. It wins where rows are short against the bin (99.7 % against 99.5 % on a chat set at 2048).
+  token; bins of the same lengths are filled together. It wins where rows are short against the bin (99.7 % against
+  99.5 % on a chat set at 2048).
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -137,12 +140,14 @@ def _exact_fill(sizes: Longs, capacity: int, seed: int) -> Longs:
     while left:
         while not stock.counts[longest]:
             longest -= 1
-        chosen = stock.fill(longest, capacity - longest)
-        for length in chosen:
-            bins[by_length[next_row[length]]] = number
-            next_row[length] += 1
-        left -= len(chosen)
-        number += 1
+        pattern = Counter(stock.fill(longest, capacity - longest))
+        times = 1 + stock.take_again(pattern)
+        for length, per_bin in pattern.items():
+            stop = next_row[length] + per_bin * times
+            bins[by_length[next_row[length] : stop]] = np.repeat(np.arange(number, number + times), per_bin)
+            next_row[length] = stop
+            left -= per_bin * times
+        number += times
     return bins
 
 
@@ -159,19 +164,30 @@ class _Stock:
         while room:
             if self.counts[room]:
                 return [*chosen, self._take(room)]
-            pair = self._pair(room)
+            pair = self._pair(room) if room <= 2 * first else None  # no row is longer than the first
             if pair:
                 return [*chosen, *map(self._take, pair)]
-            fitting = np.flatnonzero(self.have[1 : room + 1])
-            if not len(fitting):
+            top = min(room, first)
+            fitting = self.have[top:0:-1]
+            skipped = int(fitting.argmax())
+            if not fitting[skipped]:
                 break
-            longest = int(fitting[-1]) + 1
-            chosen.append(self._take(longest))
-            room -= longest
+            chosen.append(self._take(top - skipped))
+            room -= chosen[-1]
         return chosen
 
-    def _take(self, length: int) -> int:
-        self.counts[length] -= 1
+    def take_again(self, pattern: Mapping[int, int]) -> int:
+        """Take bins of the same lengths as often as the stock allows; returns how often.
+
+        One by one they would be chosen alike: a smaller stock makes no choice better.
+        """
+        times = min(self.counts[length] // per_bin for length, per_bin in pattern.items())
+        for length, per_bin in pattern.items():
+            self._take(length, times * per_bin)
+        return times
+
+    def _take(self, length: int, count: int = 1) -> int:
+        self.counts[length] -= count
         if not self.counts[length]:
             self.have[length] = False
         return length
@@ -187,24 +203,21 @@ class _Stock:
 
 
 def _next_fit(sizes: Longs, capacity: int) -> Longs:
-    bins = np.empty(len(sizes), dtype=np.int64)
     ends = np.cumsum(sizes)
-    start, number, before = 0, 0, 0
-    while start < len(sizes):
-        stop = int(np.searchsorted(ends, before + capacity, side="right"))
-        bins[start:stop] = number
-        start, number, before = stop, number + 1, int(ends[stop - 1])
-    return bins
+    # For every row, where the next bin would begin if one began here.
+    next_start = np.searchsorted(ends, ends - sizes + capacity, side="right").tolist()
+    starts, position = [0], 0
+    while (position := next_start[position]) < len(sizes):
+        starts.append(position)
+    return np.repeat(np.arange(len(starts)), np.diff([*starts, len(sizes)]))
 
 
 def _limit_rows(bins: Longs, order: npt.NDArray[np.intp], max_rows: int) -> Longs:
     """Move what is beyond ``max_rows`` in a bin into new bins; the numbering stays dense and in order."""
     sorted_bins = bins[order]
-    firsts = np.searchsorted(sorted_bins, sorted_bins, side="left")
-    overflow = (np.arange(len(bins)) - firsts) // max_rows
-    _, dense = np.unique(np.stack([sorted_bins, overflow], axis=1), axis=0, return_inverse=True)
+    places = np.arange(len(bins)) - np.searchsorted(sorted_bins, sorted_bins, side="left")
     limited = np.empty_like(bins)
-    limited[order] = dense.reshape(-1)
+    limited[order] = np.cumsum(places % max_rows == 0) - 1
     return limited
 
 
