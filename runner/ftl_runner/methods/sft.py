@@ -23,7 +23,7 @@ from ftl_runner.trainer.streaming import SaveStreamPosition, StreamTrainer, make
 if TYPE_CHECKING:
     from ftl_runner.data import Prepared
     from ftl_runner.data.collate import Layout
-    from ftl_runner.trainer.token_trainer import TokenTrainer
+    from ftl_runner.trainer.token_trainer import SftTrainer
 
 
 def run(context: RunContext) -> Outcome:
@@ -90,11 +90,11 @@ def _make_trainer(
     tokenizer: Any,
     layout: Layout,
     stop: StopOnSignal,
-) -> TokenTrainer:
+) -> SftTrainer:
     from transformers import PrinterCallback
 
     from ftl_runner.data import make_collator
-    from ftl_runner.trainer.token_trainer import TokenTrainer
+    from ftl_runner.trainer.token_trainer import SftTrainer
 
     config = context.config
     collate = make_collator(config, tokenizer, packed=bool(config.data.sample_packing), layout=layout)
@@ -110,10 +110,10 @@ def _make_trainer(
     }
     if isinstance(prepared.train, StreamSet):
         loader = make_stream_loader(context, prepared.train, collate, arguments)
-        trainer: TokenTrainer = StreamTrainer(loader=loader, **given)
+        trainer: SftTrainer = StreamTrainer(loader=loader, **given)
         trainer.add_callback(SaveStreamPosition(context, loader, prepared.train))
     else:
-        trainer = TokenTrainer(train_dataset=prepared.train, **given)
+        trainer = SftTrainer(train_dataset=prepared.train, **given)
     for callback in make_callbacks(context, stop, trainer.token_count):
         trainer.add_callback(callback)
     trainer.remove_callback(PrinterCallback)  # our events are the log
@@ -135,7 +135,7 @@ def _fetch_resume(context: RunContext) -> str:
     return str(context.output_dir / point.manifest.folder)
 
 
-def _announce(context: RunContext, trainer: TokenTrainer, prepared: Prepared, schedule: Schedule) -> None:
+def _announce(context: RunContext, trainer: SftTrainer, prepared: Prepared, schedule: Schedule) -> None:
     counts = [(p.numel(), p.requires_grad) for p in trainer.model.parameters()]
     context.events.emit(
         EventType.TRAIN_START,

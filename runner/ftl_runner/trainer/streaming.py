@@ -23,7 +23,7 @@ from ftl_runner.checkpoints.errors import ResumeError
 from ftl_runner.checkpoints.manifest import FOLDER_PREFIX
 from ftl_runner.context import RunContext
 from ftl_runner.data.stream import Cursor, Shard, StreamSet
-from ftl_runner.trainer.token_trainer import TokenTrainer
+from ftl_runner.trainer.token_trainer import SftTrainer
 
 _ERROR, _MARK = "stream_error", "stream_mark"
 
@@ -111,7 +111,7 @@ class _Collate:
         return {**self.inner(rows), _MARK: rows[-1][_MARK]}
 
 
-class StreamTrainer(TokenTrainer):
+class StreamTrainer(SftTrainer):
     """The Trainer with a loader that no one shards again: Accelerate would give each rank a part of its part."""
 
     def __init__(self, *, loader: StreamLoader, **arguments: Any) -> None:

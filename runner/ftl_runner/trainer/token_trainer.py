@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
+from transformers import Trainer
 from transformers.loss.loss_utils import ForCausalLMLoss
 
 from ftl_runner.data.encode import IGNORE_INDEX
@@ -37,7 +38,7 @@ class TokenCount:
         self.trained = self.trained + trained
 
 
-class TokenTrainer(OptimizerFromConfig):
+class TokenTrainer(Trainer):  # type: ignore[misc]
     """The Trainer of every method with next-token cross-entropy.
 
     Args:
@@ -109,6 +110,10 @@ class TokenTrainer(OptimizerFromConfig):
         if self.args.world_size > 1 and not isinstance(rows, str) and len(rows) % together:
             rows = _Filled(rows, together)
         return super().get_eval_dataloader(rows)
+
+
+class SftTrainer(OptimizerFromConfig, TokenTrainer):
+    """The Trainer of supervised fine-tuning."""
 
 
 class _Filled(Dataset):  # type: ignore[misc]
