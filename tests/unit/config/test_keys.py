@@ -162,7 +162,7 @@ def test_asking_for_nothing_is_no_error(line: str) -> None:
         ("context_parallel_size: 2", "context_parallel_size", "not yet supported: context"),
         ("reinit_weights: true", "reinit_weights", "not yet supported"),
         ("plugins: [axolotl.integrations.spectrum.SpectrumPlugin]", "plugins[0]", "not yet supported: the plugin"),
-        ("test_datasets: [{path: x, input_format: y}]", "test_datasets[0].input_format", "not yet supported"),
+        ("test_datasets: [{path: x, logprobs_field: y}]", "test_datasets[0].logprobs_field", "not yet supported"),
         ("comet_api_key: abc", "comet_api_key", "is refused: secrets stay out of configs"),
         ("s2_attention: true", "s2_attention", "is refused: shifted-sparse"),
         ("unsloth_rope: true", "unsloth_rope", "is refused: unsloth"),
