@@ -11,7 +11,14 @@ if TYPE_CHECKING:
     from ftl_config import LoadedConfig
 
 
-def load(source: str, overrides: Sequence[str], *, allow_unknown: bool = False, partial: bool = False) -> LoadedConfig:
+def load(
+    source: str,
+    overrides: Sequence[str],
+    *,
+    allow_unknown: bool = False,
+    partial: bool = False,
+    data_only: bool = False,
+) -> LoadedConfig:
     """`ftl_config.load_config`, warnings printed.
 
     Raises:
@@ -19,7 +26,7 @@ def load(source: str, overrides: Sequence[str], *, allow_unknown: bool = False, 
     """
     from ftl_config import load_config
 
-    loaded = load_config(source, list(overrides), allow_unknown=allow_unknown, partial=partial)
+    loaded = load_config(source, list(overrides), allow_unknown=allow_unknown, partial=partial, data_only=data_only)
     for warning in loaded.warnings:
         say(str(warning))
     return loaded

@@ -78,18 +78,20 @@ _UNSUPPORTED = {
         reinit_weights fix_untrained_tokens shrink_embeddings llama4_linearized_experts added_tokens_overrides
         unfrozen_parameters""",
     "mistral-common tokenizers": "tokenizer_use_mistral_common",
-    "trainer classes of your own": "trainer_cls datasets.input_transform",
+    "trainer classes of your own": "trainer_cls",
     "scores other than the loss": """
         do_causal_lm_eval eval_causal_lm_metrics do_bench_eval bench_dataset bench_split lm_eval_tasks""",
     "this way to load data": """
         push_dataset_to_hub batch_flattening datasets.length datasets.sequence_length datasets.min_input_id
-        datasets.max_input_id datasets.seed datasets.text_column datasets.skip datasets.input_format
-        datasets.field_human datasets.field_model datasets.chat_template_kwargs""",
+        datasets.max_input_id datasets.seed datasets.text_column datasets.skip""",
     "choosing the batch size by trial": "auto_find_batch_size",
     "this part of FSDP": "fp32_norms fp32_norm_classes",
     "checkpoints on request": "dynamic_checkpoint",
     "more settings of a Comet experiment": "comet_experiment_config",
 }
+
+PREPARED_ONLY = frozenset({"preference tuning and reinforcement learning", "reward models"})
+"""Reasons of keys that `ftl preprocess` understands: their data is prepared, and training with it is to come."""
 
 _ACCEPTED = {
     "speed only: the same mathematics runs without it": """
@@ -150,6 +152,7 @@ RENAMED = {
 
 _DEAD = {
     "base_model_ignore_patterns": "",
+    "datasets.input_format": "Axolotl does not read it; write a prompt as a mapping under `type`",
     "datasets.conversation": "conversation templates come from `chat_template` now",
     "data_seed": "`seed` decides the order of the data too",
     "debug": "use the `--debug` flag",

@@ -50,7 +50,12 @@ class LoadedConfig:
 
 
 def load_config(
-    source: str | Path, overrides: Sequence[str] = (), *, allow_unknown: bool = False, partial: bool = False
+    source: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    allow_unknown: bool = False,
+    partial: bool = False,
+    data_only: bool = False,
 ) -> LoadedConfig:
     """Load and check a config.
 
@@ -59,12 +64,13 @@ def load_config(
         overrides: flags as typed, such as ``["--learning-rate", "1e-4", "--launch.nodes=2", "--no-bf16"]``.
         allow_unknown: an unknown key in the file is a warning.
         partial: leave out the rules that ask for completeness (base_model, datasets, ...).
+        data_only: for `ftl preprocess`: keys of methods pass whose data can be prepared but which cannot train yet.
 
     Raises:
         ConfigError: with every problem found.
     """
     text, name = read_source(source)
-    return load_text(text, overrides, name=name, allow_unknown=allow_unknown, partial=partial)
+    return load_text(text, overrides, name=name, allow_unknown=allow_unknown, partial=partial, data_only=data_only)
 
 
 def load_text(
@@ -74,6 +80,7 @@ def load_text(
     name: str = "config.yml",
     allow_unknown: bool = False,
     partial: bool = False,
+    data_only: bool = False,
     statuses: bool = True,
 ) -> LoadedConfig:
     """``load_config`` for text at hand.
@@ -85,7 +92,7 @@ def load_text(
     report = Report(root, problems)
     apply_overrides(root, overrides, report)
     rewrite(root, report)
-    check_keys(root, report, allow_unknown=allow_unknown, statuses=statuses)
+    check_keys(root, report, allow_unknown=allow_unknown, statuses=statuses, data_only=data_only)
     config = build_config(root, report)
     check_rules(config, report, partial=partial)
     warnings = report.finish()

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from ftl_config.axolotl import LEGACY_FSDP, PLUGINS, TOLD_TOGETHER, asks_for_nothing, table
+from ftl_config.axolotl import (
+    LEGACY_FSDP,
+    PLUGINS,
+    PREPARED_ONLY,
+    TOLD_TOGETHER,
+    Status,
+    asks_for_nothing,
+    table,
+)
 from ftl_config.keys import keys
 from ftl_config.nodes import Items, Mapping, Path, origin_at, path_text, to_value
 from ftl_config.report import Report
@@ -15,19 +23,20 @@ from ftl_config.suggest import did_you_mean
 _DATASET_KEYS = ("datasets", "test_datasets", "pretraining_dataset")
 
 
-def check_keys(root: Mapping, report: Report, *, allow_unknown: bool, statuses: bool) -> None:
+def check_keys(root: Mapping, report: Report, *, allow_unknown: bool, statuses: bool, data_only: bool = False) -> None:
     """Report unknown, dead, refused and unsupported keys; remove from the tree what has no field.
 
     Args:
         statuses: False lets unsupported keys pass (tests of the schema alone).
+        data_only: the data is to be prepared and nothing trained: keys of methods whose data is known pass.
     """
-    checker = _Checker(report, allow_unknown, statuses)
+    checker = _Checker(report, allow_unknown, statuses, data_only)
     known = keys()
     for name in list(root.nodes):
         key = known.get(str(name))
         checker.check(root, (), name, str(name), key.default if key else None, known=key is not None)
         if key is not None and name in root.nodes:
-            checker.below_unsupported = table()[key.name].name == "unsupported"
+            checker.below_unsupported = checker.refuses(table()[key.name])
             checker.check_below(root, (), name, key.annotation)
     if statuses:
         _check_plugins(root, report, checker.told_together)
@@ -38,8 +47,8 @@ def check_keys(root: Mapping, report: Report, *, allow_unknown: bool, statuses: 
 
 
 class _Checker:
-    def __init__(self, report: Report, allow_unknown: bool, statuses: bool) -> None:
-        self.report, self.allow_unknown, self.statuses = report, allow_unknown, statuses
+    def __init__(self, report: Report, allow_unknown: bool, statuses: bool, data_only: bool) -> None:
+        self.report, self.allow_unknown, self.statuses, self.data_only = report, allow_unknown, statuses, data_only
         self.below_unsupported = False
         """Inside a value that is refused as a whole: its parts need no word of their own."""
         self.told_together: dict[Path, str] = {}
@@ -57,7 +66,7 @@ class _Checker:
                 self.report.warn(here, "has no effect any more", status.text or None)
             elif status.name == "refused" and not asks_for_nothing(dotted, value):
                 self.report.error(here, f"is refused: {status.text}")
-            elif status.name == "unsupported" and self.statuses and not asks_for_nothing(dotted, value, default):
+            elif self.refuses(status) and self.statuses and not asks_for_nothing(dotted, value, default):
                 if not (path and self.below_unsupported):
                     self.report.error(here, f"not yet supported: {status.text}")
             elif status.name == "accepted" and status.text and not asks_for_nothing(dotted, value, default):
@@ -67,6 +76,10 @@ class _Checker:
                     self.report.warn(here, f"has no effect here ({status.text})")
         if not known:
             _drop(parent, name)
+
+    def refuses(self, status: Status) -> bool:
+        """Whether a key with this status is not yet supported, for what is to be done."""
+        return status.name == "unsupported" and not (self.data_only and status.text in PREPARED_ONLY)
 
     def candidates(self, path: Path) -> list[str]:
         if not path:

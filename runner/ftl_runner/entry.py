@@ -27,7 +27,7 @@ def cli(context: click.Context, debug: bool) -> None:
     context.obj = {"debug": debug}
 
 
-def config_command(help_text: str) -> Callable[[Callable[..., None]], click.Command]:
+def config_command(help_text: str, *, data_only: bool = False) -> Callable[[Callable[..., None]], click.Command]:
     """A verb that takes CONFIG and any ``--key value`` overrides, and is called with the loaded configuration."""
 
     def decorate(function: Callable[..., None]) -> click.Command:
@@ -38,7 +38,7 @@ def config_command(help_text: str) -> Callable[[Callable[..., None]], click.Comm
         def command(config: str, allow_unknown: bool, overrides: tuple[str, ...], **options: object) -> None:
             from ftl_config import load_config
 
-            function(load_config(config, overrides, allow_unknown=allow_unknown), **options)
+            function(load_config(config, overrides, allow_unknown=allow_unknown, data_only=data_only), **options)
 
         name = function.__name__.replace("_", "-")
         return cli.command(name, context_settings=PASS_OVERRIDES, help=help_text)(command)
@@ -95,7 +95,7 @@ def _list_types(context: click.Context, parameter: click.Parameter, wanted: bool
 )
 @click.option("--debug", "show_examples", is_flag=True, help="Show examples with their tokens coloured by label.")
 @click.option("--debug-num-examples", default=1, show_default=True, type=click.IntRange(min=1))
-@config_command("Tokenize and cache the dataset, and say what is in it.")
+@config_command("Tokenize and cache the dataset, and say what is in it.", data_only=True)
 def preprocess(loaded: LoadedConfig, show_examples: bool, debug_num_examples: int) -> None:
     from ftl_runner.preprocess import preprocess as run
 

@@ -13,13 +13,16 @@ if TYPE_CHECKING:
 def preprocess(config: Config, *, num_examples: int) -> None:
     """Prepare the dataset of a configuration and print its report, with ``num_examples`` rows token by token."""
     from ftl_runner.data import prepare
+    from ftl_runner.data.formats.preference_registry import kind_of
+    from ftl_runner.data.preference.preview import print_preferences
     from ftl_runner.data.preview import print_examples, print_report
     from ftl_runner.models.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(config)
     prepared = prepare(config, tokenizer, cache_root=None, on_progress=_say)
     if num_examples:
-        print_examples(prepared.train, tokenizer, num_examples)
+        show = print_examples if kind_of(config) is None else print_preferences
+        show(prepared.train, tokenizer, num_examples)
     print_report(prepared.report)
 
 
@@ -27,10 +30,12 @@ def print_types() -> None:
     """Print every ``type:`` that a dataset may have, with a row that it reads, in the order of the registry."""
     from ftl_runner.data import list_types
 
-    types = list_types()
-    width = max(len(name) for name, _ in types)
-    for name, row in types:
-        sys.stdout.write(f"{name:{width}}  {json.dumps(row, ensure_ascii=False)}\n")
+    groups = list_types()
+    width = max(len(name) for _, types in groups for name, _ in types)
+    for number, (title, types) in enumerate(groups):
+        sys.stdout.write(("\n" if number else "") + f"# {title}\n")
+        for name, row in types:
+            sys.stdout.write(f"{name:{width}}  {json.dumps(row, ensure_ascii=False)}\n")
 
 
 def _say(text: str) -> None:

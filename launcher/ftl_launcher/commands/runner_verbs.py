@@ -14,10 +14,16 @@ from ftl_launcher.runner_process import runner_python
 
 
 def _become_runner(
-    verb: str, source: str, overrides: tuple[str, ...], options: list[str], *, allow_unknown: bool
+    verb: str,
+    source: str,
+    overrides: tuple[str, ...],
+    options: list[str],
+    *,
+    allow_unknown: bool,
+    data_only: bool = False,
 ) -> None:
     """Validate, then replace this process: the runner has the terminal, its signals and its exit code to itself."""
-    loaded = configs.load(source, overrides, allow_unknown=allow_unknown)
+    loaded = configs.load(source, overrides, allow_unknown=allow_unknown, data_only=data_only)
     if source == "-" or "://" in source:
         with tempfile.NamedTemporaryFile("w", suffix=".yml", prefix="ftl-config-", delete=False) as file:
             file.write(loaded.to_yaml())
@@ -58,7 +64,7 @@ def preprocess(
 ) -> None:
     """Tokenize, mask and pack CONFIG's datasets into the prepared cache."""
     options = ["--debug", f"--debug-num-examples={debug_num_examples}"] if debug else []
-    _become_runner("preprocess", source, overrides, options, allow_unknown=allow_unknown)
+    _become_runner("preprocess", source, overrides, options, allow_unknown=allow_unknown, data_only=True)
 
 
 @click.command(cls=ConfigCommand)

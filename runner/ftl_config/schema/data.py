@@ -102,9 +102,9 @@ class DatasetSpec(Section):
     field_rejected: str | None = None
     """Column of the worse answer (preference data)."""
     field_human: str | None = None
-    """Key of the human's turn in old conversation formats."""
+    """Another name of the role user in conversations."""
     field_model: str | None = None
-    """Key of the model's turn in old conversation formats."""
+    """Another name of the role assistant in conversations."""
     message_property_mappings: dict[str, str] | None = None
     """Template's name of a message property to the dataset's name: {role: from, content: value}."""
     message_field_training: str | None = None
@@ -124,9 +124,7 @@ class DatasetSpec(Section):
     split_thinking: bool | None = None
     """Cut reasoning out of the content by its tags, for templates that want it apart."""
     input_transform: str | None = None
-    """Python function applied to rows first."""
-    input_format: str | None = None
-    """Prompt format of old template-based types."""
+    """Python function by dotted path that takes each row first and returns the row that the format reads."""
     step_separator: str | None = None
     """Text between steps (process reward data)."""
     max_completion_length: Count | None = None

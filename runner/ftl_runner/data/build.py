@@ -14,20 +14,28 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ftl_runner.data.convert import RowConverter, Tally
+from ftl_runner.data.convert import Rejected, Tally
 from ftl_runner.data.encode import IGNORE_INDEX, Encoded
 from ftl_runner.data.errors import DataError, RowError
-from ftl_runner.data.row_readers import Reader
+from ftl_runner.data.row_readers import RawRow, Reader
 
 _CHUNK_ROWS = 400
 _MIN_CHUNKS_FOR_PROCESSES = 4
 
 Progress: TypeAlias = Callable[[str], None]
+
+
+class Converter(Protocol):
+    """Turns rows of one dataset entry into tokens: ``RowConverter``, or ``PreferenceConverter``."""
+
+    def convert(self, rows: Sequence[RawRow], first_index: int) -> tuple[list[Encoded], list[Rejected], Tally]:
+        """Encoded rows that are kept, bad rows, and the tally."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ class Entry:
 
     name: str
     reader: Reader
-    converter: RowConverter
+    converter: Converter
 
 
 @dataclass(frozen=True)
@@ -155,6 +163,8 @@ def _build_chunk(entries: Sequence[Entry], chunk: Chunk, options: BuildOptions) 
     kept, rejected, tally = entry.converter.convert(rows, chunk.start)
     path = options.scratch / f"chunk-{chunk.number:06d}.tokens"
     _write_tokens(path, kept)
+    if any(row.extra for row in kept):
+        _write_extras(path, kept)
     return Built(
         chunk=chunk,
         path=path,
@@ -174,6 +184,16 @@ def _write_tokens(path: Path, rows: Sequence[Encoded]) -> None:
             file.write(np.ascontiguousarray(row.labels, dtype=np.int32).data)
 
 
+def _write_extras(path: Path, rows: Sequence[Encoded]) -> None:
+    text = "".join(f"{row.extra}\n" for row in rows)
+    path.with_suffix(".extras").write_text(text, encoding="utf-8", errors="surrogatepass")
+
+
+def read_extras(path: Path) -> list[str]:
+    """The texts that travel with the rows of a chunk, in order; ``path`` is that of its tokens."""
+    return path.with_suffix(".extras").read_text(encoding="utf-8", errors="surrogatepass").split("\n")[:-1]
+
+
 def _hashes(rows: Sequence[Encoded]) -> list[bytes]:
     import xxhash
 
@@ -181,5 +201,6 @@ def _hashes(rows: Sequence[Encoded]) -> list[bytes]:
     for row in rows:
         digest: Any = xxhash.xxh3_128(row.input_ids.tobytes())
         digest.update(row.labels.tobytes())
+        digest.update(row.extra.encode("utf-8", "surrogatepass"))
         hashes.append(digest.digest())
     return hashes

@@ -15,6 +15,7 @@ from ftl_runner.data.errors import DataError, RowError
 from ftl_runner.data.formats.registry import Format, find_format
 from ftl_runner.data.messages import Conversation, Example, Segments, TokenRow
 from ftl_runner.data.row_readers import RawRow
+from ftl_runner.data.template_support import check_support
 from ftl_runner.data.templates import ChatTemplate, TemplateFacts, probe_template, resolve_template
 from ftl_runner.data.turns import MaskPolicy, Rendered, Span, TurnRenderer
 
@@ -113,6 +114,7 @@ class RowConverter:
         if isinstance(example, Conversation):
             if self._turns is None:
                 self._turns = self.turn_renderer()
+            check_support(self._turns.template, example)
             return self._turns.render(example)
         return render_segments(
             example,
@@ -138,7 +140,8 @@ class RowConverter:
         name = spec.chat_template or data.chat_template
         jinja = spec.chat_template_jinja or (data.chat_template_jinja if not spec.chat_template else None)
         jinja = jinja or (data.chat_template_jinja if name == "jinja" else None)
-        template = resolve_template(self._tokenizer, name, jinja=jinja, kwargs=data.chat_template_kwargs)
+        kwargs = {**(data.chat_template_kwargs or {}), **(spec.chat_template_kwargs or {})}
+        template = resolve_template(self._tokenizer, name, jinja=jinja, kwargs=kwargs)
         special = [added.content for added in self._tokenizer.added_tokens_decoder.values()]
         facts = probe_template(template, [*special, *(data.eot_tokens or ())])
         self.template = template

@@ -32,6 +32,8 @@ class Encoded:
     input_ids: Ints
     labels: Ints
     turns: Ints
+    extra: str = ""
+    """What travels with the tokens as text: one line of JSON."""
 
 
 class BatchEncoder:

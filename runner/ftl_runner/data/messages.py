@@ -2,6 +2,8 @@
 
 Formats (``formats/``) produce these values, ``turns.py`` (conversations) and ``convert.py``
 (segments) turn them into text with trained spans. Nothing downstream knows the shape of the user's rows.
+Preference data has values of its own: a prompt with a better and a worse answer, with one judged answer, with judged
+steps, or alone (``preference/convert.py`` takes these on).
 """
 
 from __future__ import annotations
@@ -75,3 +77,55 @@ class TokenRow:
 
 
 Example: TypeAlias = Conversation | Segments | TokenRow
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is to be answered: a conversation that a chat template writes, or text to the letter."""
+
+    conversation: Conversation | None = None
+    text: str = ""
+    template: str | None = None
+    """A shipped template that the format fixes; None leaves the choice to the config."""
+
+
+Answer: TypeAlias = Message | str
+"""An assistant message behind a conversation, or text behind text."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prompt with a better and a worse answer (DPO and its kin, reward models)."""
+
+    prompt: Prompt
+    chosen: Answer
+    rejected: Answer
+
+
+@dataclass(frozen=True)
+class Unpaired:
+    """A prompt with one answer, which is good or not (KTO)."""
+
+    prompt: Prompt
+    completion: Answer
+    good: bool
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A problem and the steps of a solution, each right or not (process reward models)."""
+
+    prompt: str
+    steps: tuple[str, ...]
+    right: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A prompt that the model answers itself, with what reward functions are given beside it (GRPO)."""
+
+    prompt: Prompt
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+
+Preference: TypeAlias = Pair | Unpaired | Steps | Task

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import os
 import shutil
@@ -21,8 +20,12 @@ from ftl_runner.data.build import BadRow, BuildOptions, Built, Entry, Progress, 
 from ftl_runner.data.cache import DEFAULT_ROOT, REPORT_NAME, fingerprint_of, is_complete, locked, new_folder
 from ftl_runner.data.convert import LengthRule, RowConverter, Tally
 from ftl_runner.data.errors import DataError
-from ftl_runner.data.formats.python_path import import_function
+from ftl_runner.data.formats.preference_registry import Kind, is_own_function, kind_of
+from ftl_runner.data.formats.python_path import source_of
 from ftl_runner.data.formats.registry import REGISTRY
+from ftl_runner.data.preference.convert import PreferenceConverter
+from ftl_runner.data.preference.rewards import load_reward_functions
+from ftl_runner.data.preference.write import write_preference_set
 from ftl_runner.data.report import LOUD_SHARE, PrepareReport, SourceReport
 from ftl_runner.data.sources import Source, find_source
 
@@ -47,7 +50,7 @@ class _Part:
 
     specs: tuple[DatasetSpec, ...]
     sources: tuple[Source, ...]
-    converters: tuple[RowConverter, ...]
+    converters: tuple[RowConverter | PreferenceConverter, ...]
 
 
 def prepare(
@@ -72,6 +75,8 @@ def prepare(
     data = config.data
     if not data.datasets:
         raise DataError("no datasets", "datasets: a list of {path: ..., type: ...}")
+    if kind_of(config) == "task":
+        load_reward_functions(config)
     train = _part(config, tokenizer, data.datasets, data.sequence_len)
     test = _part(config, tokenizer, data.test_datasets or (), data.eval_sequence_len or data.sequence_len)
     fingerprint = _fingerprint(config, tokenizer, train, test, skip_bad_rows)
@@ -115,8 +120,17 @@ def _part(config: Config, tokenizer: Any, specs: Sequence[DatasetSpec], sequence
     rule = LengthRule(sequence_len, data.excess_length_strategy or "drop", data.min_sample_len or 2)
     seed = _seed(config)
     sources = tuple(find_source(spec, seed) for spec in specs)
-    converters = tuple(RowConverter(spec, data, tokenizer, rule) for spec in specs)
+    converters = tuple(_converter(config, spec, tokenizer, rule) for spec in specs)
     return _Part(tuple(specs), sources, converters)
+
+
+def _converter(
+    config: Config, spec: DatasetSpec, tokenizer: Any, rule: LengthRule
+) -> RowConverter | PreferenceConverter:
+    kind = kind_of(config)
+    if kind is None:
+        return RowConverter(spec, config.data, tokenizer, rule)
+    return PreferenceConverter(spec, config, tokenizer, rule, kind)
 
 
 def _seed(config: Config) -> int:
@@ -135,6 +149,7 @@ _DATA_KEYS = (
     "eval_sequence_len",
     "excess_length_strategy",
     "min_sample_len",
+    "max_prompt_len",
     "train_on_inputs",
     "chat_template_kwargs",
     "eot_tokens",
@@ -151,29 +166,28 @@ _PLACE_KEYS = {"path", "data_files", "name", "revision", "chat_template", "chat_
 
 
 def _fingerprint(config: Config, tokenizer: Any, train: _Part, test: _Part, skip_bad_rows: bool) -> str:
+    kind = kind_of(config)
     parts = [
         {
             "options": spec.model_dump(mode="json", exclude_none=True, exclude=_PLACE_KEYS),
             "rows": source.fingerprint(),
             "template": converter.template.source if converter.template else None,
-            "code": _user_code(spec),
+            "code": _user_code(spec, kind),
         }
         for part in (train, test)
         for spec, source, converter in zip(part.specs, part.sources, part.converters, strict=True)
     ]
     keys = {name: getattr(config.data, name) for name in _DATA_KEYS}
-    return fingerprint_of([parts, len(train.specs), keys, _seed(config), tokenizer_hash(tokenizer), skip_bad_rows])
+    told = [parts, len(train.specs), keys, _seed(config), tokenizer_hash(tokenizer), skip_bad_rows]
+    return fingerprint_of([*told, kind] if kind else told)
 
 
-def _user_code(spec: DatasetSpec) -> str | None:
-    """The source of the user's own format function: changing it changes the rows."""
-    name = spec.type
-    if not isinstance(name, str) or "." not in name or name in REGISTRY or name == "chat_template.default":
-        return None
-    try:
-        return inspect.getsource(inspect.getmodule(import_function(name)) or import_function(name))
-    except (OSError, TypeError):
-        return name
+def _user_code(spec: DatasetSpec, kind: Kind | None) -> list[str]:
+    """The source of the user's own functions: changing it changes the rows."""
+    own = isinstance(spec.type, str) and "." in spec.type
+    if own and (spec.type in REGISTRY if kind is None else not is_own_function(str(spec.type), kind)):
+        own = False
+    return [source_of(str(name)) for name in (spec.type if own else None, spec.input_transform) if name]
 
 
 def tokenizer_hash(tokenizer: Any) -> str:
@@ -207,14 +221,14 @@ def _fill(
     if not len(rows):
         raise _nothing_left(built, config)
     say("writing the prepared set")
-    written = write_set(store, rows, folder / "train.arrow", _pack_rule(config, evaluation=False))
+    written = _write(config, store, built, rows, folder / "train.arrow", evaluation=False)
     evaluated = None
     if tested:
         test_store = TokenStore(tested)
         numbers = np.arange(len(test_store), dtype=np.int64)
-        evaluated = write_set(test_store, numbers, folder / "eval.arrow", _pack_rule(config, evaluation=True))
+        evaluated = _write(config, test_store, tested, numbers, folder / "eval.arrow", evaluation=True)
     elif len(held_back):
-        evaluated = write_set(store, held_back, folder / "eval.arrow", _pack_rule(config, evaluation=True))
+        evaluated = _write(config, store, built, held_back, folder / "eval.arrow", evaluation=True)
     bad_rows = [bad for part in (*built, *tested) for bad in part.bad_rows]
     _write_rejected(folder, bad_rows)
     report = _report(config, fingerprint, (train, test), (built, tested), written, evaluated)
@@ -278,6 +292,15 @@ def _own_shard(rows: Any, config: Config) -> Any:
     return np.array_split(rows, count)[config.data.dataset_shard_idx or 0] if count else rows
 
 
+def _write(
+    config: Config, store: TokenStore, built: Sequence[Built], rows: Any, path: Path, *, evaluation: bool
+) -> Written:
+    kind = kind_of(config)
+    if kind is not None:
+        return write_preference_set(kind, store, built, rows, path)
+    return write_set(store, rows, path, _pack_rule(config, evaluation=evaluation))
+
+
 def _pack_rule(config: Config, *, evaluation: bool) -> PackRule | None:
     data = config.data
     packs, capacity = data.sample_packing, data.sequence_len
@@ -326,6 +349,8 @@ def _report(
     for chunk in (*built[0], *built[1]):
         tally.add(chunk.tally)
     warnings = dict.fromkeys(text for part in parts for converter in part.converters for text in converter.warnings)
+    if cut := tally.dropped_tokens["prompt_cut"]:
+        warnings[f"prompts were cut to max_prompt_len {config.data.max_prompt_len}: {cut:,} tokens are lost"] = None
     report = PrepareReport(
         fingerprint=fingerprint,
         cache_hit=False,

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
     from ftl_runner.data.report import PrepareReport
 
-_TRAINED, _MASKED, _BOUNDARY, _OFF = "\x1b[32m", "\x1b[31m", "\x1b[36m", "\x1b[0m"
+TRAINED, MASKED, _BOUNDARY, _OFF = "\x1b[32m", "\x1b[31m", "\x1b[36m", "\x1b[0m"
 _BAR_WIDTH = 40
 
 
 def print_examples(dataset: Dataset, tokenizer: Any, count: int, stream: TextIO | None = None) -> None:
     """The first ``count`` rows: green tokens are trained, red ones are not; each with ``(label, id)``."""
     out = stream or sys.stdout
-    colour = _has_colour(out)
+    colour = has_colour(out)
     for number in range(min(count, len(dataset))):
         row = dataset[number]
         out.write(f"row {number + 1}: {len(row['input_ids'])} tokens\n")
@@ -33,14 +33,20 @@ def _tokens(row: dict[str, Any], tokenizer: Any, *, colour: bool) -> Iterator[st
     for number, (token, label, position) in enumerate(zip(row["input_ids"], row["labels"], positions, strict=True)):
         if number and position == 0:
             yield f"\n{_BOUNDARY if colour else ''}--- next sequence of this packed row ---{_OFF if colour else ''}\n"
-        text = tokenizer.decode([token])
-        shown = text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
-        line_break = "\n" if "\n" in text else " "
-        entry = f"{shown}({label}, {token})"
-        if not colour:
-            yield entry + line_break
-        else:
-            yield f"{_MASKED if label == IGNORE_INDEX else _TRAINED}{entry}{_OFF}{line_break}"
+        line_break = "\n" if "\n" in tokenizer.decode([token]) else " "
+        entry = f"{shown_token(tokenizer, token)}({label}, {token})"
+        yield coloured(entry, MASKED if label == IGNORE_INDEX else TRAINED, colour=colour) + line_break
+
+
+def shown_token(tokenizer: Any, token: int) -> str:
+    """A token's text in one line, line breaks and the like escaped."""
+    text = str(tokenizer.decode([token]))
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+
+
+def coloured(text: str, tint: str, *, colour: bool) -> str:
+    """``text`` in a tint, or as it is."""
+    return f"{tint}{text}{_OFF}" if colour else text
 
 
 def print_report(report: PrepareReport, stream: TextIO | None = None) -> None:
@@ -61,7 +67,8 @@ def print_report(report: PrepareReport, stream: TextIO | None = None) -> None:
     out.write(f"{found}: {report.cache_path}\n")
 
 
-def _has_colour(stream: TextIO) -> bool:
+def has_colour(stream: TextIO) -> bool:
+    """Whether colour codes are wanted: on a terminal, unless NO_COLOR or FORCE_COLOR say otherwise."""
     if os.environ.get("NO_COLOR"):
         return False
     return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()

@@ -26,11 +26,11 @@ class PromptStyle:
         default = self.system if given else self.system_without_input
         head = default if system is None else system
         form = self.with_input if given else self.without_input
-        body = _fill(form, instruction=instruction, input=given)
-        return (_fill(self.system_format, system=head) if head else "") + body
+        body = fill(form, instruction=instruction, input=given)
+        return (fill(self.system_format, system=head) if head else "") + body
 
 
-def _fill(form: str, **values: str) -> str:
+def fill(form: str, **values: str) -> str:
     """``str.format`` for the given names alone: braces in templates and texts stay as they are."""
     parts: list[str] = []
     while form:
@@ -214,6 +214,19 @@ def jeopardy(spec: DatasetSpec, data: DataSection, variant: str) -> Format:
         answer = require_text(row, "answer").strip()
         prompt = style.write(require_text(row, "question"), optional_text(row, "category"))
         return make_segments(prompt, f"what is {answer}")
+
+    return convert
+
+
+def reflection(spec: DatasetSpec, data: DataSection, variant: str) -> Format:
+    """instruction, input, output, reflection, corrected: the reflection and what came of it are trained too."""
+    style = _style(variant)
+
+    def convert(row: Row) -> Segments:
+        prompt = style.write(require_text(row, "instruction"), optional_text(row, "input"))
+        thought = f"\n\n### Agent Reflection:\n{require_text(row, 'reflection')}"
+        answer = f"{require_text(row, 'output')}{thought}\n\n### Final Response:\n{require_text(row, 'corrected')}"
+        return make_segments(prompt, answer)
 
     return convert
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ftl_config.schema.data import DataSection, DatasetSpec
@@ -26,16 +26,21 @@ _THINK_TAGS = (("<think>", "</think>"), ("<|begin_of_thought|>", "<|end_of_thoug
 
 def chat_template(spec: DatasetSpec, data: DataSection, variant: str) -> Format:
     """OpenAI messages, and whatever ``message_property_mappings`` and ``roles`` map onto them."""
-    return _ChatFormat.build(spec, data, spec.field_messages or "messages", {})
+    return ChatReader.build(spec, data, spec.field_messages or "messages")
 
 
 def sharegpt(spec: DatasetSpec, data: DataSection, variant: str) -> Format:
-    """Conversations of ``from`` and ``value``."""
-    return _ChatFormat.build(spec, data, spec.field_messages or "conversations", {"role": "from", "content": "value"})
+    """Conversations of ``from`` and ``value``, in a column ``conversations`` or ``conversation``."""
+    mappings = {"role": "from", "content": "value"}
+    several = ChatReader.build(spec, data, spec.field_messages or "conversations", mappings)
+    single = replace(several, field_messages=spec.field_messages or "conversation")
+    return lambda row: (single if "conversation" in row and "conversations" not in row else several)(row)
 
 
 @dataclass(frozen=True)
-class _ChatFormat:
+class ChatReader:
+    """Messages of a row, under whatever names an entry's keys give them."""
+
     field_messages: str
     field_system: str
     field_tools: str
@@ -53,9 +58,19 @@ class _ChatFormat:
     hidden: frozenset[str] = field(default_factory=frozenset)
 
     @classmethod
-    def build(cls, spec: DatasetSpec, data: DataSection, messages: str, mappings: Mapping[str, str]) -> _ChatFormat:
-        mapping = {"role": "role", "content": "content", **mappings, **(spec.message_property_mappings or {})}
-        names = spec.roles or _ROLES
+    def build(
+        cls, spec: DatasetSpec, data: DataSection, messages: str, mappings: Mapping[str, str] | None = None
+    ) -> ChatReader:
+        """The reader of one dataset entry.
+
+        Args:
+            messages: column of the messages.
+            mappings: names of message properties where the entry gives none.
+        """
+        mapping = {"role": "role", "content": "content", **(mappings or {}), **(spec.message_property_mappings or {})}
+        given = (("user", spec.field_human), ("assistant", spec.field_model))
+        names = {**(spec.roles or _ROLES)}
+        names.update({role: (*names.get(role, ()), name) for role, name in given if name})
         thinking = spec.field_thinking or "reasoning_content"
         hidden = {spec.message_field_training, spec.message_field_training_detail, thinking, *mapping.values()}
         return cls(
@@ -77,18 +92,31 @@ class _ChatFormat:
         )
 
     def __call__(self, row: Row) -> Conversation:
-        raw = as_list(require(row, self.field_messages), f"field {self.field_messages!r}")
+        return self.conversation(row, require(row, self.field_messages), f"field {self.field_messages!r}")
+
+    def conversation(self, row: Row, value: Any, what: str) -> Conversation:
+        """The messages in ``value`` (a list, or JSON text of one) with the row's system prompt and tools.
+
+        Raises:
+            RowError: no list, an empty one, or a bad message in it.
+        """
+        raw = as_list(value, what)
         if not raw:
-            raise RowError(f"field {self.field_messages!r} is an empty list", "a conversation needs a message")
-        messages = [self._message(item, number) for number, item in enumerate(raw, start=1)]
-        messages = self._with_system(row, messages)
-        tools = row.get(self.field_tools)
+            raise RowError(f"{what} is an empty list", "a conversation needs a message")
+        messages = self._with_system(row, [self.message(item, number) for number, item in enumerate(raw, start=1)])
         extra = row.get("chat_template_kwargs")
         return Conversation(
             messages=tuple(messages),
-            tools=tuple(_tool(tool) for tool in as_list(tools, f"field {self.field_tools!r}")) if tools else None,
+            tools=self._tools(row),
             template_kwargs=extra if isinstance(extra, Mapping) else None,
         )
+
+    def _tools(self, row: Row) -> tuple[Any, ...] | None:
+        what = f"field {self.field_tools!r}"
+        tools = row.get(self.field_tools)
+        if not tools:
+            return None
+        return tuple(_tool(tool, f"tool {number} of {what}") for number, tool in enumerate(as_list(tools, what), 1))
 
     def _with_system(self, row: Row, messages: list[Message]) -> list[Message]:
         if self.drop_system:
@@ -104,7 +132,8 @@ class _ChatFormat:
         text = as_text(system, f"field {self.field_system!r}")
         return [Message("system", text, {"role": "system", "content": text}), *messages]
 
-    def _message(self, item: Any, number: int) -> Message:
+    def message(self, item: Any, number: int) -> Message:
+        """One message; ``number`` is its place in the conversation, for errors."""
         if not isinstance(item, dict):
             raise RowError(f"message {number} is {describe(item)}, not an object with role and content")
         role = self._role(item, number)
@@ -220,9 +249,18 @@ def _join_parts(parts: Any, number: int) -> tuple[str, tuple[DetailSpan, ...] | 
     return "".join(texts), tuple(spans) if flagged else None
 
 
-def _tool(tool: Any) -> Any:
+def _tool(tool: Any, what: str) -> Any:
     """A tool definition, its JSON text decoded, without the nulls that Arrow puts into missing fields."""
-    return _without_nulls(json.loads(tool) if isinstance(tool, str) and tool.lstrip().startswith("{") else tool)
+    if isinstance(tool, str):
+        try:
+            tool = json.loads(tool)
+        except ValueError as error:
+            raise RowError(
+                f"{what} is text that is not JSON: {error}", "give an object, or JSON text of one"
+            ) from error
+    if not isinstance(tool, Mapping):
+        raise RowError(f"{what} is {describe(tool)}, not an object", "a tool is {type: function, function: {...}}")
+    return _without_nulls(tool)
 
 
 def _tool_call(call: Any) -> Any:

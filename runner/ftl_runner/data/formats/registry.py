@@ -29,6 +29,12 @@ class Entry:
     target: str
     sample: Mapping[str, Any]
     variant: str = ""
+    template: str | None = None
+    """A shipped chat template that the type fixes (preference types)."""
+
+
+def _turns(role: str, first: str, second: str) -> list[dict[str, str]]:
+    return [{role: first, "value": "Hi"}, {role: second, "value": "Hello"}]
 
 
 _CHAT = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
@@ -37,12 +43,22 @@ _QA = {"question": "Capital of Peru?", "answer": "Lima"}
 _SYSTEM = {"system": "Be brief.", **_ALPACA}
 _ORCA = {"system_prompt": "Be brief.", "question": "1 + 1?", "response": "2"}
 _CONTEXT = {"context": "Lima is in Peru.", "question": "Where is Lima?", "answer": "In Peru."}
+_REFLECTION = {**_ALPACA, "output": "3", "reflection": "That is too much.", "corrected": "2"}
+_CREATIVE = {
+    "instruction": "Name a colour.",
+    "answer": "Red.",
+    "scores": {"creativity": 3},
+    "critiques": {"creativity": {"explanation": "Common.", "improvements": "Be bold."}},
+    "revision": "Heliotrope.",
+}
 _CHOICE = {"question": "Pick.", "choices": ["a", "b"], "solution": "a", "explanation": "It comes first."}
 
 REGISTRY: Mapping[str, Entry] = {
     "chat_template": Entry("chat:chat_template", _CHAT),
     "alpaca": Entry("alpaca:alpaca", _ALPACA),
+    "chat_template.default": Entry("chat:chat_template", _CHAT),
     "alpaca_instruct": Entry("alpaca:alpaca", _ALPACA, "instruct"),
+    "alpaca_instruct.load": Entry("alpaca:alpaca", _ALPACA, "instruct"),
     "alpaca_chat": Entry("alpaca:alpaca", _ALPACA, "chat"),
     "alpaca_chat.load": Entry("alpaca:alpaca", _ALPACA, "chat"),
     "alpaca_chat.load_concise": Entry("alpaca:concise", _ALPACA, "chat"),
@@ -57,6 +73,7 @@ REGISTRY: Mapping[str, Entry] = {
     "alpaca_w_system.load_open_orca_chatml": Entry("alpaca:open_orca", _ORCA, "chatml"),
     "gpteacher": Entry("alpaca:gpteacher", {"instruction": "Add.", "input": "1 + 1", "response": "2"}),
     "oasst": Entry("alpaca:oasst", {"INSTRUCTION": "Say hi.", "RESPONSE": "Hi"}),
+    "reflection": Entry("alpaca:reflection", _REFLECTION),
     "orcamini": Entry("alpaca:orcamini", {"system": "Be brief.", "instruction": "Add 1 and 1.", "output": "2"}),
     "jeopardy": Entry("alpaca:jeopardy", {"category": "Cities", "question": "Capital of Peru", "answer": "Lima"}),
     "summarizetldr": Entry("alpaca:summarize_tldr", {"article": "A long story.", "summary": "A story."}),
@@ -64,30 +81,23 @@ REGISTRY: Mapping[str, Entry] = {
     "concisechoice": Entry("alpaca:concise_choice", _CHOICE),
     "metharme": Entry("alpaca:metharme", {"prompt": "<|user|>Hi<|model|>", "generation": "Hello"}),
     "completion": Entry("completion:completion", {"text": "Once upon a time."}),
+    "pretrain": Entry("completion:completion", {"text": "Once upon a time."}),
     "input_output": Entry("input_output:input_output", {"input": "1 + 1?", "output": "2"}),
     "context_qa": Entry("context_qa:context_qa", _CONTEXT),
     "context_qa.load": Entry("context_qa:context_qa", _CONTEXT),
     "context_qa.load_v2": Entry("context_qa:context_qa", _CONTEXT, "v2"),
     "context_qa.load_404": Entry("context_qa:unanswerable", {"context": "Lima is in Peru.", "question": "Who won?"}),
-    "pygmalion": Entry("pygmalion:pygmalion", {"conversations": [{"role": "human", "value": "Hi"}]}),
-    "llama2_chat": Entry("chat:sharegpt", {"conversations": [{"from": "human", "value": "Hi"}]}),
+    "creative_acr.load_answer": Entry("creative:answer", _CREATIVE),
+    "creative_acr.load_critique": Entry("creative:critique", _CREATIVE),
+    "creative_acr.load_revise": Entry("creative:revise", _CREATIVE),
+    "pygmalion": Entry("pygmalion:pygmalion", {"conversations": _turns("role", "human", "bot")}),
+    "llama2_chat": Entry("chat:sharegpt", {"conversation": _turns("from", "human", "gpt")}),
     "messages.chat": Entry("chat:chat_template", _CHAT),
     "pretokenized": Entry("pretokenized:pretokenized", {"input_ids": [1, 2], "labels": [-100, 2]}),
 }
 _USER_DEFINED = "user_defined:user_defined"
 _PRETOKENIZED = "pretokenized:pretokenized"
 _PYTHON_PATH = "python_path:python_path"
-_PREFERENCE = (
-    ".argilla",
-    ".ultra",
-    ".intel",
-    ".icr",
-    ".prompt_pairs",
-    "bradley_terry",
-    "zephyr.",
-    "chatml.",
-    "llama3.",
-)
 
 
 def find_format(spec: DatasetSpec, data: DataSection) -> Format:
@@ -107,9 +117,7 @@ def find_format(spec: DatasetSpec, data: DataSection) -> Format:
     base, _, style = name.partition(":")
     if style and base in REGISTRY:
         return _load(REGISTRY[base].target, spec, data, style)
-    if name == "chat_template.default":
-        return _load(REGISTRY["chat_template"].target, spec, data, "")
-    if any(mark in name for mark in _PREFERENCE):
+    if name in preference_names():
         raise DataError(
             f"type: {name} is preference data", "it belongs to a preference method (rl: dpo, orpo, kto, ...)"
         )
@@ -130,12 +138,31 @@ def unknown_type(name: str) -> DataError:
     return DataError(f"unknown dataset type {name!r}", hint)
 
 
-def list_types() -> list[tuple[str, Mapping[str, Any]]]:
-    """Every ``type:`` with a row it reads."""
-    return [(name, entry.sample) for name, entry in REGISTRY.items()]
+def preference_names() -> set[str]:
+    """Types that only preference methods read."""
+    from ftl_runner.data.formats.preference_registry import GROUPS
+
+    return {name for group in GROUPS for name in group.types} - set(REGISTRY)
+
+
+def list_types() -> list[tuple[str, list[tuple[str, Mapping[str, Any]]]]]:
+    """Every ``type:`` with a row it reads, below the config key that it goes with."""
+    from ftl_runner.data.formats.preference_registry import GROUPS
+
+    groups = [("supervised fine-tuning", REGISTRY), *((group.title, group.types) for group in GROUPS)]
+    return [(title, [(name, entry.sample) for name, entry in types.items()]) for title, types in groups]
+
+
+def load_format(target: str, spec: DatasetSpec, data: DataSection, variant: str) -> Any:
+    """What the factory ``module:factory`` of this package makes for a dataset entry."""
+    module, _, factory = target.partition(":")
+    return getattr(importlib.import_module(f"{_HERE}.{module}"), factory)(spec, data, variant)
 
 
 def _load(target: str, spec: DatasetSpec, data: DataSection, variant: str) -> Format:
-    module, _, factory = target.partition(":")
-    made: Format = getattr(importlib.import_module(f"{_HERE}.{module}"), factory)(spec, data, variant)
-    return made
+    made: Format = load_format(target, spec, data, variant)
+    if not spec.input_transform:
+        return made
+    from ftl_runner.data.formats.python_path import before_format
+
+    return before_format(spec.input_transform, made)

@@ -13,13 +13,13 @@ def user_defined(spec: DatasetSpec, data: DataSection, variant: str) -> Format:
     """The columns and the layout that the config gives; ``\\n`` written out means a line break."""
     given = spec.type
     assert isinstance(given, UserDefinedType)
-    form = _unescape(given.format or "{instruction} {input} ")
+    form = unescape(given.format or "{instruction} {input} ")
     style = PromptStyle(
         with_input=form,
-        without_input=_unescape(given.no_input_format or form),
-        system_format=_unescape(given.system_format or "{system}"),
-        system=_unescape(given.system_prompt or ""),
-        system_without_input=_unescape(given.system_prompt or ""),
+        without_input=unescape(given.no_input_format or form),
+        system_format=unescape(given.system_format or "{system}"),
+        system=unescape(given.system_prompt or ""),
+        system_without_input=unescape(given.system_prompt or ""),
     )
     field_instruction = given.field_instruction or "instruction"
     field_input = given.field_input or "input"
@@ -33,6 +33,6 @@ def user_defined(spec: DatasetSpec, data: DataSection, variant: str) -> Format:
     return convert
 
 
-def _unescape(text: str) -> str:
+def unescape(text: str) -> str:
     """Unquoted YAML keeps a backslash and an n; users mean a line break."""
     return text.replace("\\n", "\n").replace("\\t", "\t")

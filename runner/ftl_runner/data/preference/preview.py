@@ -1,0 +1,41 @@
+"""Preference examples part by part, as ``ftl preprocess --debug`` prints them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TextIO
+
+from ftl_runner.data.encode import IGNORE_INDEX
+from ftl_runner.data.preview import MASKED, TRAINED, coloured, has_colour, shown_token
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def print_preferences(dataset: Dataset, tokenizer: Any, count: int, stream: TextIO | None = None) -> None:
+    """The first ``count`` rows: every part with its tokens and ids; what is compared or judged is green."""
+    out = stream or sys.stdout
+    colour = has_colour(out)
+    for number in range(min(count, len(dataset))):
+        out.write(f"row {number + 1}\n")
+        for name, value in dataset[number].items():
+            out.write(_part(name, value, tokenizer, dataset[number], colour=colour))
+        out.write("\n")
+
+
+def _part(name: str, value: Any, tokenizer: Any, row: Mapping[str, Any], *, colour: bool) -> str:
+    if name == "labels":
+        return ""
+    if not name.endswith("_ids"):
+        return f"{name}: {value}\n"
+    labels = row.get("labels") if name == "input_ids" else None
+    judged = name not in ("prompt_ids", "input_ids")
+    entries = []
+    for at, token in enumerate(value):
+        label = labels[at] if labels is not None else None
+        mark = "" if label in (None, IGNORE_INDEX) else ("right, " if label else "wrong, ")
+        tint = TRAINED if judged or mark else MASKED
+        text = shown_token(tokenizer, token)
+        entries.append(coloured(f"{text}({mark}{token})", tint, colour=colour))
+    return f"{name.removesuffix('_ids')}: {len(value)} tokens\n{' '.join(entries)}\n"

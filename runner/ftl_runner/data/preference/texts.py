@@ -1,0 +1,120 @@
+"""A preference example -> its texts, cut exactly where the prompt ends.
+
+Prompt and answer come out of the machinery of supervised fine-tuning: one rendering with one trained span, the answer
+with its end-of-turn token. What stands before it has to be the inference prompt, byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from ftl_config.schema.data import DataSection, DatasetSpec
+from ftl_runner.data.convert import LengthRule, RowConverter
+from ftl_runner.data.errors import RowError
+from ftl_runner.data.messages import Answer, Conversation, Message, Prompt, Segment, Segments, Steps
+from ftl_runner.data.template_support import check_support
+from ftl_runner.data.templates import ChatTemplate
+from ftl_runner.data.turns import Rendered, Span, TurnRenderer
+
+
+class TextWriter:
+    """Writes prompts and answers of one dataset entry."""
+
+    def __init__(self, spec: DatasetSpec, data: DataSection, tokenizer: Any, rule: LengthRule) -> None:
+        plain = {"roles_to_train": None, "train_on_eos": None, "train_on_eot": None}
+        self._spec = spec.model_copy(update={"type": "completion", "input_transform": None, **plain})
+        self._data = data.model_copy(update={"train_on_inputs": False})
+        self._tokenizer, self._rule = tokenizer, rule
+        self._converters: dict[str | None, tuple[RowConverter, TurnRenderer | None]] = {}
+
+    @property
+    def template(self) -> ChatTemplate | None:
+        """The template that was used last, for the report."""
+        used = [renderer for _, renderer in self._converters.values() if renderer is not None]
+        return used[-1].template if used else None
+
+    @property
+    def warnings(self) -> list[str]:
+        return [text for converter, _ in self._converters.values() for text in converter.warnings]
+
+    def open(self, template: str | None) -> None:
+        """Resolve the template ahead of the rows: an unknown one is no matter of a row."""
+        self._renderer(template)
+
+    def answered(self, prompt: Prompt, answer: Answer) -> Rendered:
+        """Prompt and answer as one text; its one span is the answer with its end.
+
+        Raises:
+            RowError: the template refuses the messages, or writes another prompt here than for inference.
+        """
+        if prompt.conversation is None:
+            assert isinstance(answer, str)
+            rendered = self._plain().render(Segments((Segment(prompt.text, False), Segment(answer, True))))
+            return Rendered(rendered.text, rendered.spans[-1:])
+        assert isinstance(answer, Message)
+        renderer = self._renderer(prompt.template)
+        conversation = prompt.conversation
+        silent = [replace(message, train=False, detail=None) for message in conversation.messages]
+        messages = (*silent, replace(answer, train=True, detail=None))
+        whole = replace(conversation, messages=messages)
+        check_support(renderer.template, whole)
+        rendered = renderer.render(whole)
+        span = rendered.spans[-1] if rendered.spans else None
+        if span is None or rendered.text[: span.start] != self._inference_prompt(renderer, conversation):
+            raise RowError(
+                f"chat template {renderer.template.name!r} writes another prompt before an answer than for inference",
+                "set chat_template_kwargs (enable_thinking, ...) or another chat_template, so that both agree",
+            )
+        return Rendered(rendered.text[: span.end], [span])
+
+    def prompt(self, prompt: Prompt) -> Rendered:
+        """The inference prompt, without a span."""
+        if prompt.conversation is None:
+            rendered = self._plain().render(Segments((Segment(prompt.text, False), Segment("x", True))))
+            return Rendered(rendered.text[: rendered.spans[-1].start], [])
+        renderer = self._renderer(prompt.template)
+        check_support(renderer.template, prompt.conversation)
+        return Rendered(self._inference_prompt(renderer, prompt.conversation), [])
+
+    def steps(self, steps: Steps, separator: str) -> Rendered:
+        """Problem and steps as one text; each span is a step with its separator."""
+        rendered = self._plain().render(Segments((Segment(steps.prompt, False), Segment("x", True)), add_eos=False))
+        text = rendered.text[: rendered.spans[-1].start]
+        spans: list[Span] = []
+        for number, step in enumerate(steps.steps):
+            spans.append(Span(len(text), len(text) + len(step) + len(separator), number))
+            text += step + separator
+        return Rendered(text, spans)
+
+    def _inference_prompt(self, renderer: TurnRenderer, conversation: Conversation) -> str:
+        return renderer.template.render(
+            _fields(conversation.messages),
+            conversation.tools,
+            add_generation_prompt=True,
+            extra=conversation.template_kwargs,
+        )
+
+    def _plain(self) -> RowConverter:
+        return self._converter(None)
+
+    def _converter(self, template: str | None) -> RowConverter:
+        if template not in self._converters:
+            spec = self._spec
+            if template is not None:
+                spec = spec.model_copy(update={"chat_template": template, "chat_template_jinja": None})
+            self._converters[template] = (RowConverter(spec, self._data, self._tokenizer, self._rule), None)
+        return self._converters[template][0]
+
+    def _renderer(self, template: str | None) -> TurnRenderer:
+        converter = self._converter(template)
+        renderer = self._converters[template][1]
+        if renderer is None:
+            renderer = converter.turn_renderer()
+            self._converters[template] = (converter, renderer)
+        return renderer
+
+
+def _fields(messages: Sequence[Message]) -> list[Any]:
+    return [message.fields for message in messages]
