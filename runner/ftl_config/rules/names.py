@@ -60,7 +60,8 @@ CHAT_TEMPLATES = frozenset(
         alpaca chatml mistral_v1 mistral_v2v3 mistral_v3_tekken mistral_v7_tekken gemma cohere llama3
         llama3_2_vision llama4 phi_3 phi_35 phi_4 deepseek_v2 deepseek_v3 jamba jinja qwen_25 qwen3 qwen3_5
         falcon_h1 nemotron_h tokenizer_default exaone exaone4 metharme pixtral llava qwen2_vl gemma3 gemma3n
-        gemma4 gemma4_unified command_a command_a_tool_use command_a_rag aya
+        gemma4 gemma4_unified command_a command_a_tool_use command_a_rag aya deepseek gemma2 granite granitemoe lfm2
+        llama2 mistral qwen qwen2 qwen2_5 vicuna zephyr
     """)
 )
 FALLBACK_PREFIX = "tokenizer_default_fallback_"

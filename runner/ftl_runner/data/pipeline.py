@@ -375,9 +375,10 @@ def _report(
         length_histogram=(),
         prepare_s=0.0,
         warnings=tuple(warnings),
+        extra={"kind": kind} if (kind := kind_of(config)) else {},
     )
     if report.lost_share >= LOUD_SHARE:
-        return replace(report, extra={"lost_share": round(report.lost_share, 4)})
+        return replace(report, extra={**report.extra, "lost_share": round(report.lost_share, 4)})
     return report
 
 

@@ -9,6 +9,15 @@ from typing import Any
 LOUD_SHARE = 0.02
 """From this share of lost tokens on, the loss is a warning."""
 
+_WORDS = {
+    "pair": ("pairs", "in answers"),
+    "reward": ("pairs", "in answers"),
+    "unpaired": ("answers", "in answers"),
+    "steps": ("solutions", "judged"),
+    "task": ("prompts", "in answers"),
+}
+"""Kind of data (``extra["kind"]``) -> what its sequences are, and what is counted as trained."""
+
 
 @dataclass(frozen=True)
 class SourceReport:
@@ -93,16 +102,17 @@ class PrepareReport:
         reasons = [f"{n:,} {reason.replace('_', ' ')}" for reason, n in self.rows_dropped.items() if n]
         dropped = f" ({', '.join(reasons)})" if reasons else ""
         share = _share(self.trained_tokens, self.tokens)
+        noun, trained = _WORDS.get(self.extra.get("kind", ""), ("sequences", "trained"))
         lines = [
             f"rows: {self.rows_read:,} read, {sum(self.rows_dropped.values()):,} dropped{dropped}",
-            f"training set: {self.num_sequences:,} sequences, {self.tokens:,} tokens, {self.trained_tokens:,} trained "
+            f"training set: {self.num_sequences:,} {noun}, {self.tokens:,} tokens, {self.trained_tokens:,} {trained} "
             f"({share})",
         ]
         if self.num_bins is not None:
             efficiency = f"{100 * (self.packing_efficiency or 0):.2f} %"
             lines.append(f"packed into {self.num_bins:,} rows of {self.sequence_len} tokens, {efficiency} full")
         if self.eval_sequences:
-            lines.append(f"evaluation set: {self.eval_sequences:,} sequences, {self.eval_tokens:,} tokens")
+            lines.append(f"evaluation set: {self.eval_sequences:,} {noun}, {self.eval_tokens:,} tokens")
         loss = self.loss_line()
         if loss:
             lines.append(("WARNING: " if self.lost_share >= LOUD_SHARE else "") + loss)

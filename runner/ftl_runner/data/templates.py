@@ -20,13 +20,24 @@ _FALLBACK_PREFIX = "tokenizer_default_fallback_"
 _GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _ALIASES = {
     "aya": "cohere",
+    "command_a_rag": "command_a",
+    "command_a_tool_use": "command_a",
     "deepseek": "deepseek_v2",
+    "gemma2": "gemma",
+    "gemma4_unified": "gemma4",
+    "granitemoe": "granite",
+    "llama3_2_vision": "llama3",
+    "llava": "vicuna",
     "mistral": "mistral_v2v3",
+    "nemotron_h": "chatml",
     "phi_35": "phi_3",
+    "pixtral": "mistral_v3_tekken",
+    "qwen": "qwen2_5",
     "qwen2": "chatml",
     "qwen3_5": "qwen3",
     "qwen_25": "qwen2_5",
 }
+"""Other names: of models that are written alike, and of image models, whose text is."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +77,11 @@ class ChatTemplate:
 
         Raises:
             RowError: the template refuses these messages (``raise_exception``, a field it needs is missing).
+            DataError: the template is no valid Jinja.
         """
+        compiled = self._compiled
         try:
-            text: str = self._compiled.render(**self._arguments(messages, tools, add_generation_prompt, extra))
+            text: str = compiled.render(**self._arguments(messages, tools, add_generation_prompt, extra))
         except Exception as error:  # templates are user code: any exception is theirs, and names the conversation
             raise RowError(f"chat template {self.name!r} refuses the conversation: {error}") from error
         return text

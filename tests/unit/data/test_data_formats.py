@@ -12,7 +12,7 @@ from ftl_runner.data.convert import LengthRule, RowConverter
 from ftl_runner.data.encode import BatchEncoder
 from ftl_runner.data.errors import DataError, RowError
 from ftl_runner.data.formats.registry import REGISTRY, find_format
-from ftl_runner.data.messages import Conversation, Segments, TokenRow
+from ftl_runner.data.messages import TokenRow
 from tests.unit.data.data_support import trained_text
 
 EOS = "<|im_end|>"
@@ -26,9 +26,13 @@ def both(tokenizer: Any, row: Any, data: dict[str, Any] | None = None, **spec: A
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY))
-def test_every_type_reads_its_sample(name: str) -> None:
-    example = find_format(DatasetSpec(path="x", type=name), DataSection())(REGISTRY[name].sample)
-    assert isinstance(example, Conversation | Segments | TokenRow)
+def test_every_type_converts_its_sample_into_trained_tokens(name: str, tokenizer: Any) -> None:
+    data = DataSection(chat_template="chatml")
+    convert = RowConverter(DatasetSpec(path="x", type=name), data, tokenizer, LengthRule(4096))
+    kept, rejected, tally = convert.convert([REGISTRY[name].sample], 0)
+    assert not rejected
+    assert len(kept) == 1, tally.dropped
+    assert (kept[0].labels != -100).any()
 
 
 HEAD = (
@@ -60,6 +64,21 @@ def test_bos_is_added_where_the_tokenizer_adds_it(load_tokenizer: Any) -> None:
         single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)]
     )
     assert both(tokenizer, {"text": "Hello"}, type="completion") == (f"<|endoftext|>Hello{EOS}", f"Hello{EOS}")
+
+
+def test_reflection_and_creative_rows(tokenizer: Any) -> None:
+    text, trained = both(tokenizer, REGISTRY["reflection"].sample, type="reflection")
+    assert text.endswith("### Response:\n" + trained)
+    assert trained == f"3\n\n### Agent Reflection:\nThat is too much.\n\n### Final Response:\n2{EOS}"
+    row = REGISTRY["creative_acr.load_critique"].sample
+    assert both(tokenizer, row, type="creative_acr.load_answer")[1] == f"Heliotrope.{EOS}"
+    assert both(tokenizer, row, type="creative_acr.load_critique")[1] == (
+        "scores:\n  creativity: 3\ncritiques:\n  creativity:\n    explanation: Common.\n    improvements: Be bold.\n"
+        + EOS
+    )
+    assert "Evaluation:\nscores:\n" in both(tokenizer, row, type="creative_acr.load_revise")[0]
+    with pytest.raises(RowError, match="field 'scores' is text, not an object"):
+        both(tokenizer, {**row, "scores": "good"}, type="creative_acr.load_critique")
 
 
 def test_completion_trains_all_but_the_first_token(tokenizer: Any) -> None:

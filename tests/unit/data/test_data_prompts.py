@@ -91,6 +91,6 @@ def test_a_preview_shows_labels_and_ids(tokenizer: Any, tmp_path: Path, packed: 
 
 
 def test_every_type_is_listed_with_a_sample() -> None:
-    names = dict(list_types())
+    names = dict(dict(list_types())["supervised fine-tuning"])
     assert names["alpaca"] == {"instruction": "Add.", "input": "1 + 1", "output": "2"}
     assert len(names) > 25
