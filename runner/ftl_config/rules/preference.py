@@ -13,9 +13,31 @@ COMPLETENESS = False
 
 def preference_data_is_not_packed(config: Config) -> Iterator[Finding]:
     """Pairs do not fit into packed rows."""
+    method = _method(config)
     for key in ("sample_packing", "eval_sample_packing"):
-        if config.preference.rl and getattr(config.data, key):
-            yield error(f"cannot be combined with rl: {config.preference.rl}", key, "rl")
+        if method and getattr(config.data, key):
+            yield error(f"cannot be combined with {method}", key, method.split(":")[0])
+
+
+def preference_trains_on_answers(config: Config) -> Iterator[Finding]:
+    """What of a conversation is trained is no question there: prompts are given, answers are compared."""
+    method = _method(config)
+    if method and config.data.train_on_inputs:
+        yield warning(f"has no effect with {method}", "train_on_inputs", method.split(":")[0])
+    for name in ("datasets", "test_datasets"):
+        for index, entry in enumerate(getattr(config.data, name) or ()):
+            for key in ("roles_to_train", "train_on_eos", "train_on_eot", "message_field_training"):
+                if method and getattr(entry, key) is not None:
+                    yield warning(f"has no effect with {method}", (name, index, key), method.split(":")[0])
+
+
+def _method(config: Config) -> str | None:
+    """``rl: dpo``, ``reward_model: true``, ...; None for supervised fine-tuning."""
+    preference = config.preference
+    for key in ("process_reward_model", "reward_model"):
+        if getattr(preference, key):
+            return f"{key}: true"
+    return f"rl: {preference.rl}" if preference.rl else None
 
 
 def kto_keeps_its_columns(config: Config) -> Iterator[Finding]:
@@ -91,6 +113,7 @@ def fsdp2_takes_no_quantized_pairs(config: Config) -> Iterator[Finding]:
 
 RULES: list[Rule] = [
     preference_data_is_not_packed,
+    preference_trains_on_answers,
     kto_keeps_its_columns,
     dpo_losses_fit,
     simpo_warms_up_in_steps,

@@ -189,9 +189,17 @@ def _write_extras(path: Path, rows: Sequence[Encoded]) -> None:
     path.with_suffix(".extras").write_text(text, encoding="utf-8", errors="surrogatepass")
 
 
-def read_extras(path: Path) -> list[str]:
-    """The texts that travel with the rows of a chunk, in order; ``path`` is that of its tokens."""
-    return path.with_suffix(".extras").read_text(encoding="utf-8", errors="surrogatepass").split("\n")[:-1]
+class Extras:
+    """The texts that travel with the rows of a chunk, by number; they stay in their file until they are asked for."""
+
+    def __init__(self, path: Path) -> None:
+        """``path`` is that of the chunk's tokens."""
+        self._bytes = np.memmap(path.with_suffix(".extras"), dtype=np.uint8, mode="r")
+        self._ends = np.flatnonzero(self._bytes == 10)
+
+    def __getitem__(self, number: int) -> str:
+        start = int(self._ends[number - 1]) + 1 if number else 0
+        return self._bytes[start : self._ends[number]].tobytes().decode("utf-8", "surrogatepass")
 
 
 def _hashes(rows: Sequence[Encoded]) -> list[bytes]:

@@ -37,7 +37,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Arrow-backed sets with columns input_ids, labels, length and, packed, position_ids."""
+    """Arrow-backed sets with columns input_ids, labels, length and, packed, position_ids.
+
+    Those of preference methods have the columns of ``preference/write.py``.
+    """
 
     train: Dataset
     eval: Dataset | None

@@ -12,7 +12,7 @@ from ftl_runner.data.convert import LengthRule, RowConverter
 from ftl_runner.data.encode import BatchEncoder
 from ftl_runner.data.errors import DataError, RowError
 from ftl_runner.data.formats.registry import REGISTRY, find_format
-from ftl_runner.data.messages import TokenRow
+from ftl_runner.data.messages import Conversation, TokenRow
 from tests.unit.data.data_support import trained_text
 
 EOS = "<|im_end|>"
@@ -64,6 +64,23 @@ def test_bos_is_added_where_the_tokenizer_adds_it(load_tokenizer: Any) -> None:
         single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)]
     )
     assert both(tokenizer, {"text": "Hello"}, type="completion") == (f"<|endoftext|>Hello{EOS}", f"Hello{EOS}")
+
+
+def test_the_default_function_of_an_axolotl_module() -> None:
+    assert find_format(DatasetSpec(path="x", type="completion.load"), DataSection())({"text": "Hi"})
+    with pytest.raises(DataError, match=r"unknown dataset type 'nowhere\.load'"):
+        find_format(DatasetSpec(path="x", type="nowhere.load"), DataSection())
+
+
+def test_reasoning_in_parts() -> None:
+    parts = [{"text": "Hm. "}, {"text": "Yes."}]
+    message = {"role": "assistant", "content": "2", "reasoning_content": parts}
+    made = convert({"messages": [{"role": "user", "content": "1 + 1?"}, message]}, type="chat_template")
+    assert isinstance(made, Conversation)
+    assert made.messages[1].fields["reasoning_content"] == "Hm. Yes."
+    parts[0]["train"] = False  # type: ignore[assignment]
+    with pytest.raises(RowError, match="reasoning_content of message 2 has a part that is not to be trained"):
+        convert({"messages": [{"role": "user", "content": "1 + 1?"}, message]}, type="chat_template")
 
 
 def test_reflection_and_creative_rows(tokenizer: Any) -> None:

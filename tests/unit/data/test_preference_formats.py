@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from ftl_runner.data.convert import LengthRule
 from ftl_runner.data.errors import DataError, RowError
 from ftl_runner.data.formats.preference_registry import GROUPS, Kind
+from ftl_runner.data.preference.convert import PreferenceConverter
 from ftl_runner.data.preference.rewards import load_reward_functions
 from tests.unit.data.preference_support import own_module, preference_config, texts, tokens
 
@@ -226,6 +228,10 @@ def odd(row):
 def no_function(cfg):
     return 3
 
+def second(cfg, dataset_idx=0, **kwargs):
+    prompt = f"{dataset_idx} {cfg['datasets'][dataset_idx]['split']}"
+    return lambda row: {"prompt": prompt, "chosen": "4", "rejected": "5"}
+
 def bad_factory(cfg):
     raise RuntimeError("no luck")
 
@@ -247,6 +253,11 @@ def test_functions_of_ones_own(module: str, tokenizer: Any) -> None:
     assert texts("unpaired", tokenizer, row, {"type": f"{module}.transform"}) == (ASK, "4" + END)
     assert texts("pair", tokenizer, row, {"type": f"{module}.plain"}) == ("2 + 2", *PAIR)
     kept, _ = tokens("task", tokenizer, [row], {"type": f"{module}.transform"})
+    entries = [{"path": "x", "type": f"{module}.{name}", "split": name} for name in ("transform", "second")]
+    config = preference_config("pair", *entries)
+    assert config.data.datasets is not None
+    second = PreferenceConverter(config.data.datasets[1], config, tokenizer, LengthRule(256), "pair")
+    assert second.write(second.example(row))[0].text == "1 second4" + END
     assert '"level": 1' in kept[0].extra
     assert '"q"' not in kept[0].extra, "remove_columns is heeded"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -107,6 +108,56 @@ def test_a_template_that_raises_is_named(tokenizer: Any) -> None:
     row = {"messages": [{"role": "tool", "content": "3"}], "chosen": "A", "rejected": "B"}
     with pytest.raises(RowError, match="chat template 'gemma4' refuses the conversation: this template knows"):
         texts("pair", tokenizer, row, spec)
+
+
+@cache
+def sentencepiece_like(model: str) -> Any:
+    """A small tokenizer that puts a space before every text, trained on a few words."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<unk>", "<s>", "</s>"]
+    text = ["the quick fox yes no maybe four five 4 5 2 + 2?", "\n\n yes\n no\nthe fox"] * 50
+    if model == "bpe":
+        backend = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+        parts = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        backend.decoder = decoders.Sequence(parts)
+        octets = [f"<0x{number:02X}>" for number in range(256)]
+        trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=[*special, *octets], show_progress=False)
+    else:
+        backend = Tokenizer(models.Unigram())
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+        backend.decoder = decoders.Metaspace()
+        options = {"special_tokens": special, "unk_token": "<unk>", "show_progress": False}
+        trainer = trainers.UnigramTrainer(vocab_size=300, **options)
+    backend.train_from_iterator(text, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+
+
+BOUNDARIES = [
+    ("2 + 2?", " four"),
+    ("2 + 2?\n", "four"),
+    ("the", " \n no"),
+    ("four ", "five"),
+    ("x\n", "\n\n5"),
+    ("\u00e9", "\u00e9"),
+]
+
+
+@pytest.mark.parametrize("model", ["bpe", "unigram"])
+@pytest.mark.parametrize(("prompt", "answer"), BOUNDARIES)
+def test_tokenizers_that_put_a_space_before_a_text_put_none_before_an_answer(
+    model: str, prompt: str, answer: str
+) -> None:
+    own = sentencepiece_like(model)
+    [kept], _ = tokens("pair", own, [{"prompt": prompt, "chosen": answer, "rejected": answer + " no"}], PASS)
+    assert part(kept, -100) == own(prompt, add_special_tokens=False)["input_ids"]
+    for mark, text in ((GOOD, answer), (BAD, answer + " no")):
+        ids = [*part(kept, -100), *part(kept, mark)]
+        whole = own(prompt + text, add_special_tokens=False)["input_ids"]
+        read = [own.backend_tokenizer.decode(row, skip_special_tokens=True) for row in (ids, whole)]
+        assert read[0] == read[1]
 
 
 PROMPT, GOOD_ANSWER, BAD_ANSWER = "a b c d e f", " one two three four", " one two"

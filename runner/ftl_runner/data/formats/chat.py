@@ -146,7 +146,7 @@ class ChatReader:
         fields.update({new: item[old] for new, old in self.renamed.items() if item.get(old) is not None})
         thinking = item.get(self.thinking_key)
         if thinking is not None:
-            fields[self.template_thinking_key] = as_text(thinking, f"{self.thinking_key} of message {number}")
+            fields[self.template_thinking_key] = self._thinking(thinking, number)
         elif self.split_thinking and role == "assistant":
             self._split_thinking(fields)
         if fields.get("tool_calls"):
@@ -184,6 +184,15 @@ class ChatReader:
         if isinstance(value, list | tuple):
             return _join_parts(value, number)
         return as_text(value, f"content of message {number}"), None
+
+    def _thinking(self, value: Any, number: int) -> str:
+        what = f"{self.thinking_key} of message {number}"
+        if not isinstance(value, list | tuple):
+            return as_text(value, what)
+        text, spans = _join_parts(value, number)
+        if spans and not all(span.train for span in spans):
+            raise RowError(f"{what} has a part that is not to be trained", "reasoning is trained as a whole")
+        return text
 
     def _check_content(self, fields: Mapping[str, Any], number: int) -> None:
         if fields["content"].strip() or fields["role"] not in ("user", "assistant"):

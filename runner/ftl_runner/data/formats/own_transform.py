@@ -16,20 +16,22 @@ from ftl_runner.data.rows import Row, describe
 
 if TYPE_CHECKING:
     from ftl_config import Config
+    from ftl_config.schema.data import DatasetSpec
 
 _FACTORY_ARGUMENTS = ("cfg", "config")
 _Made = TypeVar("_Made")
 
 
 def own_transform(
-    path: str, shape: Callable[[Row], _Made], fields: str, config: Config, tokenizer: Any
+    spec: DatasetSpec, shape: Callable[[Row], _Made], fields: str, config: Config, tokenizer: Any
 ) -> Callable[[Row], _Made]:
-    """The format that calls the function at ``path``; ``shape`` reads what it returns.
+    """The format that calls the function at the entry's ``type``; ``shape`` reads what it returns.
 
     Raises:
         DataError: no such function, or the factory fails or returns no function.
     """
-    function, removed = _row_function(path, config)
+    path = str(spec.type).strip()
+    function, removed = _row_function(path, spec, config)
     wants_tokenizer = "tokenizer" in _parameters(function)
 
     def convert(row: Row) -> _Made:
@@ -46,15 +48,15 @@ def own_transform(
     return convert
 
 
-def _row_function(path: str, config: Config) -> tuple[Callable[..., Any], frozenset[str]]:
+def _row_function(path: str, spec: DatasetSpec, config: Config) -> tuple[Callable[..., Any], frozenset[str]]:
     function: Callable[..., Any] = import_function(path)
-    first = next(iter(_parameters(function)), "")
-    if first not in _FACTORY_ARGUMENTS:
+    names = _parameters(function)
+    if not names or names[0] not in _FACTORY_ARGUMENTS:
         return function, frozenset()
-    from ftl_config.canonical import canonical_values
-
+    entries = [*(config.data.datasets or ()), *(config.data.test_datasets or ())]
+    number = {"dataset_idx": entries.index(spec)} if "dataset_idx" in names and spec in entries else {}
     try:
-        made = function(_Options(canonical_values(config)))
+        made = function(_options(config), **number)
     except Exception as error:  # the user's code: name it
         raise DataError(f"type: {path} failed: {type(error).__name__}: {error}") from error
     made, options = made if isinstance(made, tuple) and len(made) == 2 else (made, {})
@@ -71,6 +73,16 @@ def _parameters(function: Callable[..., Any]) -> list[str]:
         return list(inspect.signature(function).parameters)
     except (TypeError, ValueError):  # a builtin
         return []
+
+
+def _options(config: Config) -> _Options:
+    """Every key with its value or default; sections and lists as they were written."""
+    from ftl_config.canonical import canonical_values
+    from ftl_config.keys import keys, value_of
+
+    values = {name: value_of(config, name) for name in keys()}
+    plain = {name: value for name, value in values.items() if isinstance(value, str | int | float | None)}
+    return _Options({**plain, **canonical_values(config)})
 
 
 class _Options(dict[str, Any]):

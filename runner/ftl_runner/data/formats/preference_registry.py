@@ -193,7 +193,7 @@ def _find(spec: DatasetSpec, kind: Kind, config: Config, tokenizer: Any) -> Pref
     from ftl_runner.data.formats.own_transform import own_transform
 
     own = _OWN_SHAPES[kind]
-    return own_transform(name, load_format(own.target, spec, data, own.variant), group.shape, config, tokenizer)
+    return own_transform(spec, load_format(own.target, spec, data, own.variant), group.shape, config, tokenizer)
 
 
 def template_of(spec: DatasetSpec, kind: Kind) -> tuple[str | None, bool] | None:

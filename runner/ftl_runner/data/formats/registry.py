@@ -109,6 +109,8 @@ def find_format(spec: DatasetSpec, data: DataSection) -> Format:
     if isinstance(spec.type, UserDefinedType):
         return _load(_USER_DEFINED, spec, data, "")
     name = (spec.type or "").strip()
+    if name not in REGISTRY and name.removesuffix(".load") in REGISTRY:
+        name = name.removesuffix(".load")  # Axolotl's default function of a module
     if not name:
         return _load(_PRETOKENIZED, spec, data, "")
     entry = REGISTRY.get(name)

@@ -11,11 +11,12 @@ import numpy as np
 
 from ftl_config.schema.data import DatasetSpec
 from ftl_runner.data.convert import LengthRule, Rejected, Tally
-from ftl_runner.data.encode import IGNORE_INDEX, BatchEncoder, Encoded, Ints
+from ftl_runner.data.encode import IGNORE_INDEX, Encoded, Ints
 from ftl_runner.data.errors import DataError, RowError
 from ftl_runner.data.formats.preference_registry import Kind, find_preference_format, template_of
 from ftl_runner.data.messages import Pair, Preference, Steps, Task, Unpaired
 from ftl_runner.data.preference.lengths import DroppedError, Limits
+from ftl_runner.data.preference.parts import PartEncoder
 from ftl_runner.data.preference.texts import TextWriter
 from ftl_runner.data.row_readers import RawRow
 from ftl_runner.data.templates import ChatTemplate
@@ -32,11 +33,20 @@ _BATCH_CHARS = 1 << 19
 
 @dataclass(frozen=True)
 class _Written:
-    """The texts of one example: a pair has two, anything else one."""
+    """The texts of one example: a prompt, and answers or steps behind it."""
 
     index: int
     example: Preference
     texts: tuple[Rendered, ...]
+
+    @property
+    def prompt(self) -> str:
+        text = self.texts[0]
+        return text.text[: text.spans[0].start] if text.spans else text.text
+
+    @property
+    def answers(self) -> list[str]:
+        return [text.text[span.start : span.end] for text in self.texts for span in text.spans]
 
 
 class PreferenceConverter:
@@ -49,7 +59,7 @@ class PreferenceConverter:
         self._format = find_preference_format(spec, kind, config, tokenizer)
         self._writer = TextWriter(spec, config.data, tokenizer, rule)
         self._open_template()
-        self._encoder: BatchEncoder | None = None
+        self._encoder: PartEncoder | None = None
 
     def _open_template(self) -> None:
         """Before any row: an unknown template is no matter of a row, and its text is part of the fingerprint."""
@@ -114,9 +124,9 @@ class PreferenceConverter:
         """
         writer = self._writer
         if isinstance(example, Pair):
-            return writer.answered(example.prompt, example.chosen), writer.answered(example.prompt, example.rejected)
+            return writer.answered(example.prompt, (example.chosen, example.rejected))
         if isinstance(example, Unpaired):
-            return (writer.answered(example.prompt, example.completion),)
+            return writer.answered(example.prompt, (example.completion,))
         if isinstance(example, Steps):
             separator = "\n" if self._spec.step_separator is None else self._spec.step_separator
             return (writer.steps(example, separator),)
@@ -126,40 +136,38 @@ class PreferenceConverter:
         if not batch:
             return
         if self._encoder is None:
-            self._encoder = BatchEncoder(self._tokenizer)
-        encoded = iter(self._encoder.encode([text for written in batch for text in written.texts]))
-        for written in batch:
-            rows = [next(encoded) for _ in written.texts]
+            self._encoder = PartEncoder(self._tokenizer)
+        prompts = self._encoder.prompts([written.prompt for written in batch])
+        answers = iter(self._encoder.answers([text for written in batch for text in written.answers]))
+        for written, prompt in zip(batch, prompts, strict=True):
+            parts = [next(answers) for _ in written.answers]
             try:
-                kept.append(self._row(written.example, rows, tally))
+                kept.append(self._row(written.example, prompt, _checked(parts), tally))
             except DroppedError as drop:
                 tally.dropped[drop.reason] += 1
                 tally.dropped_tokens[drop.reason] += drop.tokens
             except RowError as error:
                 rejected.append(Rejected(written.index, error))
 
-    def _row(self, example: Preference, rows: Sequence[Encoded], tally: Tally) -> Encoded:
+    def _row(self, example: Preference, prompt: Ints, answers: list[Ints], tally: Tally) -> Encoded:
         """The example as one row of tokens within the limits."""
         if isinstance(example, Steps):
-            marked = _mark_steps(rows[0], example.right, self._spec.train_on_last_step_only)
+            marked = _mark_steps(prompt, answers, example.right, self._spec.train_on_last_step_only)
             return self._limits.fit_steps(marked, tally)
         if isinstance(example, Task):
-            self._limits.check_alone(rows[0].input_ids)
-            nothing = np.full(len(rows[0].input_ids), IGNORE_INDEX, dtype=np.int32)
-            return Encoded(rows[0].input_ids, nothing, nothing, extra=_task_json(example))
-        parts = [_split(row) for row in rows]
-        prompt, answers = self._limits.fit(parts[0][0], [answer for _, answer in parts], tally)
+            self._limits.check_alone(prompt)
+            nothing = np.full(len(prompt), IGNORE_INDEX, dtype=np.int32)
+            return Encoded(prompt, nothing, nothing, extra=_task_json(example))
+        prompt, answers = self._limits.fit(prompt, answers, tally)
         marks = (GOOD, BAD) if isinstance(example, Pair) else (GOOD if example.good else BAD,)
         return _joined(prompt, answers, marks)
 
 
-def _split(row: Encoded) -> tuple[Ints, Ints]:
-    """Tokens of the prompt and of the answer behind it."""
-    inside = row.turns >= 0
-    if not inside.any():
-        raise RowError("the answer has no token of its own")
-    start = int(np.argmax(inside))
-    return row.input_ids[:start], row.input_ids[start:]
+def _checked(parts: Sequence[Ints | RowError]) -> list[Ints]:
+    for part in parts:
+        if isinstance(part, RowError):
+            raise part
+    return [part for part in parts if not isinstance(part, RowError)]
 
 
 def _joined(prompt: Ints, answers: Sequence[Ints], marks: Sequence[int]) -> Encoded:
@@ -170,14 +178,18 @@ def _joined(prompt: Ints, answers: Sequence[Ints], marks: Sequence[int]) -> Enco
     return Encoded(ids, labels, labels)
 
 
-def _mark_steps(row: Encoded, right: Sequence[bool], last_only: bool | None) -> Encoded:
-    """Each step's judgement stands on its last token; the turns of the row are its steps."""
-    labels = np.full(len(row.input_ids), IGNORE_INDEX, dtype=np.int32)
-    for number, good in enumerate(right):
-        tokens = np.flatnonzero(row.turns == number)
-        if len(tokens) and (not last_only or number == len(right) - 1):
-            labels[tokens[-1]] = GOOD if good else BAD
-    return Encoded(row.input_ids, labels, row.turns)
+def _mark_steps(prompt: Ints, steps: Sequence[Ints], right: Sequence[bool], last_only: bool | None) -> Encoded:
+    """Each step's judgement stands on its last token; the turns of the row are its steps, -1 for the problem."""
+    labels = [np.full(len(prompt), IGNORE_INDEX)]
+    turns = [np.full(len(prompt), -1)]
+    for number, (step, good) in enumerate(zip(steps, right, strict=True)):
+        marks = np.full(len(step), IGNORE_INDEX)
+        if len(step) and (not last_only or number == len(right) - 1):
+            marks[-1] = GOOD if good else BAD
+        labels.append(marks)
+        turns.append(np.full(len(step), number))
+    ids = np.concatenate([prompt, *steps])
+    return Encoded(ids, np.concatenate(labels).astype(np.int32), np.concatenate(turns).astype(np.int32))
 
 
 def _task_json(task: Task) -> str:

@@ -43,26 +43,35 @@ class TextWriter:
         """Resolve the template ahead of the rows: an unknown one is no matter of a row."""
         self._renderer(template)
 
-    def answered(self, prompt: Prompt, answer: Answer) -> Rendered:
-        """Prompt and answer as one text; its one span is the answer with its end.
+    def answered(self, prompt: Prompt, answers: Sequence[Answer]) -> tuple[Rendered, ...]:
+        """For each answer one text, of the prompt and the answer; its one span is the answer with its end.
 
         Raises:
             RowError: the template refuses the messages, or writes another prompt here than for inference.
         """
         if prompt.conversation is None:
-            assert isinstance(answer, str)
-            rendered = self._plain().render(Segments((Segment(prompt.text, False), Segment(answer, True))))
-            return Rendered(rendered.text, rendered.spans[-1:])
-        assert isinstance(answer, Message)
+            return tuple(self._plain_answered(prompt.text, answer) for answer in answers)
         renderer = self._renderer(prompt.template)
         conversation = prompt.conversation
         silent = [replace(message, train=False, detail=None) for message in conversation.messages]
-        messages = (*silent, replace(answer, train=True, detail=None))
-        whole = replace(conversation, messages=messages)
+        conversation = replace(conversation, messages=tuple(silent))
+        asked = self._inference_prompt(renderer, conversation)
+        return tuple(self._chat_answered(renderer, conversation, answer, asked) for answer in answers)
+
+    def _plain_answered(self, prompt: str, answer: Answer) -> Rendered:
+        assert isinstance(answer, str), "text is answered with text"
+        rendered = self._plain().render(Segments((Segment(prompt, False), Segment(answer, True))))
+        return Rendered(rendered.text, rendered.spans[-1:])
+
+    def _chat_answered(
+        self, renderer: TurnRenderer, conversation: Conversation, answer: Answer, asked: str
+    ) -> Rendered:
+        assert isinstance(answer, Message), "messages are answered with a message"
+        whole = replace(conversation, messages=(*conversation.messages, replace(answer, train=True, detail=None)))
         check_support(renderer.template, whole)
         rendered = renderer.render(whole)
         span = rendered.spans[-1] if rendered.spans else None
-        if span is None or rendered.text[: span.start] != self._inference_prompt(renderer, conversation):
+        if span is None or rendered.text[: span.start] != asked:
             raise RowError(
                 f"chat template {renderer.template.name!r} writes another prompt before an answer than for inference",
                 "set chat_template_kwargs (enable_thinking, ...) or another chat_template, so that both agree",

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ftl_runner.data.assemble import Ints, Longs, TokenStore, Written
-from ftl_runner.data.build import Built, read_extras
+from ftl_runner.data.build import Built, Extras
 from ftl_runner.data.encode import IGNORE_INDEX
 from ftl_runner.data.errors import DataError
 from ftl_runner.data.formats.preference_registry import Kind
@@ -123,11 +123,11 @@ def _same_names(batch: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _tasks(built: Sequence[Built], rows: Longs) -> Iterator[dict[str, Any]]:
     ends = np.cumsum([len(part.lengths) for part in built])
-    opened: dict[int, Any] = {}
+    opened: dict[int, Extras] = {}
     for number in rows.tolist():
         chunk = int(np.searchsorted(ends, number, side="right"))
         if chunk not in opened:
-            opened[chunk] = read_extras(built[chunk].path)
+            opened[chunk] = Extras(built[chunk].path)
         start = int(ends[chunk]) - len(built[chunk].lengths)
         row: dict[str, Any] = json.loads(opened[chunk][number - start])
         yield row
