@@ -15,7 +15,6 @@ from ftl_runner.data.errors import DataError, RowError
 from ftl_runner.data.formats.registry import Format, find_format
 from ftl_runner.data.messages import Conversation, Example, Segments, TokenRow
 from ftl_runner.data.row_readers import RawRow
-from ftl_runner.data.template_support import check_support
 from ftl_runner.data.templates import ChatTemplate, TemplateFacts, probe_template, resolve_template
 from ftl_runner.data.turns import MaskPolicy, Rendered, Span, TurnRenderer
 
@@ -114,7 +113,6 @@ class RowConverter:
         if isinstance(example, Conversation):
             if self._turns is None:
                 self._turns = self.turn_renderer()
-            check_support(self._turns.template, example)
             return self._turns.render(example)
         return render_segments(
             example,

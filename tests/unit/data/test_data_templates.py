@@ -103,14 +103,6 @@ def test_tools_are_decoded_and_written(tokenizer: Any) -> None:
     assert render(tokenizer, one_by_one, chat_template="qwen3") == text
 
 
-def test_tools_are_not_lost_by_a_template_without_them(tokenizer: Any) -> None:
-    with pytest.raises(RowError, match="chat template 'chatml' does not write tools") as raised:
-        render(tokenizer, {**TOOL_ROW, "tools": TOOLS}, chat_template="chatml")
-    assert "qwen3" in (raised.value.hint or "")
-    with pytest.raises(RowError, match="message 2 calls a tool, and chat template 'chatml' does not write tool calls"):
-        render(tokenizer, TOOL_ROW, chat_template="chatml")
-
-
 @pytest.mark.parametrize(
     ("tools", "message"),
     [

@@ -102,7 +102,7 @@ class PreferenceConverter:
                 self._flush(batch, kept, rejected, tally)
                 batch, size = [], 0
         self._flush(batch, kept, rejected, tally)
-        return kept, rejected, tally
+        return kept, sorted(rejected, key=lambda bad: bad.index), tally
 
     def example(self, row: RawRow) -> Preference:
         """What the format makes of a row.

@@ -6,6 +6,7 @@ with its end-of-turn token. What stands before it has to be the inference prompt
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,9 +15,10 @@ from ftl_config.schema.data import DataSection, DatasetSpec
 from ftl_runner.data.convert import LengthRule, RowConverter
 from ftl_runner.data.errors import RowError
 from ftl_runner.data.messages import Answer, Conversation, Message, Prompt, Segment, Segments, Steps
-from ftl_runner.data.template_support import check_support
 from ftl_runner.data.templates import ChatTemplate
 from ftl_runner.data.turns import Rendered, Span, TurnRenderer
+
+_TOOLS = re.compile(r"\btools\b")
 
 
 class TextWriter:
@@ -68,15 +70,14 @@ class TextWriter:
     ) -> Rendered:
         assert isinstance(answer, Message), "messages are answered with a message"
         whole = replace(conversation, messages=(*conversation.messages, replace(answer, train=True, detail=None)))
-        check_support(renderer.template, whole)
         rendered = renderer.render(whole)
-        span = rendered.spans[-1] if rendered.spans else None
-        if span is None or rendered.text[: span.start] != asked:
+        start, stop = (rendered.spans[0].start, rendered.spans[-1].end) if rendered.spans else (0, 0)
+        if rendered.text[:start] != asked:
             raise RowError(
                 f"chat template {renderer.template.name!r} writes another prompt before an answer than for inference",
                 "set chat_template_kwargs (enable_thinking, ...) or another chat_template, so that both agree",
             )
-        return Rendered(rendered.text[: span.end], [span])
+        return replace(rendered, text=rendered.text[:stop], spans=[Span(start, stop, 0)])
 
     def prompt(self, prompt: Prompt) -> Rendered:
         """The inference prompt, without a span."""
@@ -84,7 +85,11 @@ class TextWriter:
             rendered = self._plain().render(Segments((Segment(prompt.text, False), Segment("x", True))))
             return Rendered(rendered.text[: rendered.spans[-1].start], [])
         renderer = self._renderer(prompt.template)
-        check_support(renderer.template, prompt.conversation)
+        if prompt.conversation.tools and not _TOOLS.search(renderer.template.source):
+            raise RowError(
+                f"chat template {renderer.template.name!r} does not write tools",
+                "choose a chat_template with tools, such as qwen3, or leave the column of tools out",
+            )
         return Rendered(self._inference_prompt(renderer, prompt.conversation), [])
 
     def steps(self, steps: Steps, separator: str) -> Rendered:
