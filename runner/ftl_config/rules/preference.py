@@ -19,6 +19,14 @@ def preference_data_is_not_packed(config: Config) -> Iterator[Finding]:
             yield error(f"cannot be combined with {method}", key, method.split(":")[0])
 
 
+def preference_data_is_not_streamed(config: Config) -> Iterator[Finding]:
+    """Pairs are prepared as a whole."""
+    method = _method(config)
+    for key in ("streaming", "pretraining_dataset"):
+        if method and getattr(config.data, key):
+            yield error(f"cannot be combined with {method}", key, method.split(":")[0])
+
+
 def preference_trains_on_answers(config: Config) -> Iterator[Finding]:
     """What of a conversation is trained is no question there: prompts are given, answers are compared."""
     method = _method(config)
@@ -113,6 +121,7 @@ def fsdp2_takes_no_quantized_pairs(config: Config) -> Iterator[Finding]:
 
 RULES: list[Rule] = [
     preference_data_is_not_packed,
+    preference_data_is_not_streamed,
     preference_trains_on_answers,
     kto_keeps_its_columns,
     dpo_losses_fit,

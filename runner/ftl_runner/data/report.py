@@ -14,9 +14,9 @@ _WORDS = {
     "reward": ("pairs", "in answers"),
     "unpaired": ("answers", "in answers"),
     "steps": ("solutions", "judged"),
-    "task": ("prompts", "in answers"),
+    "task": ("prompts", ""),
 }
-"""Kind of data (``extra["kind"]``) -> what its sequences are, and what is counted as trained."""
+"""Kind of data (``extra["kind"]``) -> what its sequences are called, and its trained tokens, if it has any."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,11 @@ class PrepareReport:
         """A few lines for people."""
         reasons = [f"{n:,} {reason.replace('_', ' ')}" for reason, n in self.rows_dropped.items() if n]
         dropped = f" ({', '.join(reasons)})" if reasons else ""
-        share = _share(self.trained_tokens, self.tokens)
         noun, trained = _WORDS.get(self.extra.get("kind", ""), ("sequences", "trained"))
+        share = f", {self.trained_tokens:,} {trained} ({_share(self.trained_tokens, self.tokens)})" if trained else ""
         lines = [
             f"rows: {self.rows_read:,} read, {sum(self.rows_dropped.values()):,} dropped{dropped}",
-            f"training set: {self.num_sequences:,} {noun}, {self.tokens:,} tokens, {self.trained_tokens:,} {trained} "
-            f"({share})",
+            f"training set: {self.num_sequences:,} {noun}, {self.tokens:,} tokens{share}",
         ]
         if self.num_bins is not None:
             efficiency = f"{100 * (self.packing_efficiency or 0):.2f} %"

@@ -140,6 +140,7 @@ COMPUTE: list[Case] = [
 PREFERENCE: list[Case] = [
     ("preference_data_is_not_packed", "rl: dpo\nsample_packing: true", "sample_packing", "cannot be combined with rl: dpo"),
     ("preference_data_is_not_packed", "reward_model: true\nsample_packing: true", "sample_packing", "cannot be combined with reward_model: true"),
+    ("preference_data_is_not_streamed", "rl: dpo\nstreaming: true\nmax_steps: 5", "streaming", "cannot be combined with rl: dpo"),
     ("preference_trains_on_answers", "rl: dpo\ntrain_on_inputs: true", "train_on_inputs", "has no effect with rl: dpo"),
     ("preference_trains_on_answers", "rl: dpo\ndatasets: [{path: x, type: passthrough, roles_to_train: [user]}]", "datasets[0].roles_to_train", "has no effect with rl: dpo"),
     ("kto_keeps_its_columns", "rl: kto", "rl", "has to be false with rl: kto"),

@@ -119,10 +119,8 @@ def find_format(spec: DatasetSpec, data: DataSection) -> Format:
     base, _, style = name.partition(":")
     if style and base in REGISTRY:
         return _load(REGISTRY[base].target, spec, data, style)
-    if name in preference_names():
-        raise DataError(
-            f"type: {name} is preference data", "it belongs to a preference method (rl: dpo, orpo, kto, ...)"
-        )
+    if methods := preference_methods(name):
+        raise DataError(f"type: {name} is preference data", f"it goes with {', with '.join(methods)}")
     if "." in name:
         return _load(_PYTHON_PATH, spec, data, name)
     raise unknown_type(name)
@@ -140,11 +138,11 @@ def unknown_type(name: str) -> DataError:
     return DataError(f"unknown dataset type {name!r}", hint)
 
 
-def preference_names() -> set[str]:
-    """Types that only preference methods read."""
+def preference_methods(name: str) -> list[str]:
+    """The config keys that a preference type goes with; none for other types."""
     from ftl_runner.data.formats.preference_registry import GROUPS
 
-    return {name for group in GROUPS for name in group.types} - set(REGISTRY)
+    return [group.title for group in GROUPS if name in group.types]
 
 
 def list_types() -> list[tuple[str, list[tuple[str, Mapping[str, Any]]]]]:
