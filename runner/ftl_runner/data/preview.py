@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ftl_runner.data.report import PrepareReport
 
-TRAINED, MASKED, _BOUNDARY, _OFF = "\x1b[32m", "\x1b[31m", "\x1b[36m", "\x1b[0m"
+_TRAINED, _MASKED, _BOUNDARY, _OFF = "\x1b[32m", "\x1b[31m", "\x1b[36m", "\x1b[0m"
 _BAR_WIDTH = 40
 
 
@@ -33,20 +33,14 @@ def _tokens(row: dict[str, Any], tokenizer: Any, *, colour: bool) -> Iterator[st
     for number, (token, label, position) in enumerate(zip(row["input_ids"], row["labels"], positions, strict=True)):
         if number and position == 0:
             yield f"\n{_BOUNDARY if colour else ''}--- next sequence of this packed row ---{_OFF if colour else ''}\n"
-        line_break = "\n" if "\n" in tokenizer.decode([token]) else " "
-        entry = f"{shown_token(tokenizer, token)}({label}, {token})"
-        yield coloured(entry, MASKED if label == IGNORE_INDEX else TRAINED, colour=colour) + line_break
-
-
-def shown_token(tokenizer: Any, token: int) -> str:
-    """A token's text in one line, line breaks and the like escaped."""
-    text = str(tokenizer.decode([token]))
-    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
-
-
-def coloured(text: str, tint: str, *, colour: bool) -> str:
-    """``text`` in a tint, or as it is."""
-    return f"{tint}{text}{_OFF}" if colour else text
+        text = tokenizer.decode([token])
+        shown = text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+        line_break = "\n" if "\n" in text else " "
+        entry = f"{shown}({label}, {token})"
+        if not colour:
+            yield entry + line_break
+        else:
+            yield f"{_MASKED if label == IGNORE_INDEX else _TRAINED}{entry}{_OFF}{line_break}"
 
 
 def print_report(report: PrepareReport, stream: TextIO | None = None) -> None:
