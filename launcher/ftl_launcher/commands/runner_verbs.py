@@ -59,11 +59,21 @@ def _list_types(context: click.Context, parameter: click.Parameter, wanted: bool
 @click.option(
     "--debug-num-examples", type=click.IntRange(min=1), default=1, show_default=True, help="How many of them."
 )
+@click.option("--debug-text-only", is_flag=True, help="Show their text, coloured, without ids and labels.")
+@click.option("--skip-bad-rows", is_flag=True, help="Leave bad rows out and list them beside the prepared data.")
 def preprocess(
-    source: str, overrides: tuple[str, ...], allow_unknown: bool, debug: bool, debug_num_examples: int
+    source: str,
+    overrides: tuple[str, ...],
+    allow_unknown: bool,
+    debug: bool,
+    debug_num_examples: int,
+    debug_text_only: bool,
+    skip_bad_rows: bool,
 ) -> None:
     """Tokenize, mask and pack CONFIG's datasets into the prepared cache."""
-    options = ["--debug", f"--debug-num-examples={debug_num_examples}"] if debug else []
+    overrides = (*overrides, "--skip-bad-rows") if skip_bad_rows else overrides
+    shown = ["--debug-text-only"] if debug_text_only else ["--debug"]
+    options = [*shown, f"--debug-num-examples={debug_num_examples}"] if debug or debug_text_only else []
     _become_runner("preprocess", source, overrides, options, allow_unknown=allow_unknown, data_only=True)
 
 

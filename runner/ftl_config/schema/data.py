@@ -197,6 +197,8 @@ class DataSection(Section):
     """What to do with longer samples; drop when left out."""
     min_sample_len: Count | None = None
     """Shorter samples are dropped; 2 when left out."""
+    skip_bad_rows: bool = False
+    """Leave bad rows out and list them in rejected.jsonl beside the prepared data; false stops at the first."""
     train_on_inputs: bool = False
     """Train on the prompt too, not on the answer alone."""
     chat_template: str | None = None

@@ -7,12 +7,13 @@ memory does not grow with the data but for a few numbers a row.
 from __future__ import annotations
 
 import gc
+import json
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -59,7 +60,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that was rejected, for the error or the list of rejected rows."""
+    """The first row of a chunk that was rejected, for the error."""
 
     place: str
     error: RowError
@@ -75,7 +76,10 @@ class Built:
     num_trained: npt.NDArray[np.int64]
     hashes: list[bytes]
     tally: Tally
-    bad_rows: list[BadRow] = field(default_factory=list)
+    first_bad: BadRow | None = None
+    num_bad: int = 0
+    rejected: Path | None = None
+    """JSON lines of the bad rows, when they are skipped."""
 
 
 @dataclass(frozen=True)
@@ -100,19 +104,31 @@ def build(entries: Sequence[Entry], options: BuildOptions, on_progress: Progress
     built: list[Built] = []
     done = 0
     for result in _run(entries, chunks, options):
-        if result.bad_rows and not options.skip_bad_rows:
-            raise bad_row_error(result.bad_rows)
+        if result.first_bad is not None and not options.skip_bad_rows:
+            raise bad_row_error(result.first_bad, result.num_bad)
         built.append(result)
         done += result.chunk.stop - result.chunk.start
-        on_progress(f"tokenized {done:,} of {total:,} rows")
+        on_progress(RowsDone(done, total))
     return built
 
 
-def bad_row_error(bad_rows: Sequence[BadRow]) -> DataError:
+class RowsDone(str):
+    """A line of progress that a bar can be made of."""
+
+    done: int
+    total: int
+
+    def __new__(cls, done: int, total: int) -> RowsDone:
+        line = super().__new__(cls, f"tokenized {done:,} of {total:,} rows")
+        line.done, line.total = done, total
+        return line
+
+
+def bad_row_error(first: BadRow, count: int) -> DataError:
     """The first bad row as an error, with how many more there are close by."""
-    first = bad_rows[0]
-    more = f" ({len(bad_rows)} bad rows in this part of the data)" if len(bad_rows) > 1 else ""
-    return DataError(f"{first.place}: {first.error.message}{more}", first.error.hint)
+    more = f" ({count} bad rows in this part of the data)" if count > 1 else ""
+    hint = f"{first.error.hint}; " if first.error.hint else ""
+    return DataError(f"{first.place}: {first.error.message}{more}", f"{hint}--skip-bad-rows goes on without such rows")
 
 
 def _chunks(entries: Sequence[Entry]) -> Iterator[Chunk]:
@@ -172,8 +188,24 @@ def _build_chunk(entries: Sequence[Entry], chunk: Chunk, options: BuildOptions) 
         num_trained=np.array([(row.labels != IGNORE_INDEX).sum() for row in kept], dtype=np.int64),
         hashes=_hashes(kept) if options.hash_rows else [],
         tally=tally,
-        bad_rows=[BadRow(entry.reader.place(bad.index), bad.error) for bad in rejected],
+        first_bad=BadRow(entry.reader.place(rejected[0].index), rejected[0].error) if rejected else None,
+        num_bad=len(rejected),
+        rejected=_write_rejected(path.with_suffix(".rejected"), entry.reader, rows, chunk.start, rejected)
+        if rejected and options.skip_bad_rows
+        else None,
     )
+
+
+def _write_rejected(
+    path: Path, reader: Reader, rows: Sequence[RawRow], first: int, rejected: Sequence[Rejected]
+) -> Path:
+    with path.open("w", encoding="utf-8", errors="backslashreplace") as file:  # half characters: as JSON writes them
+        for bad in rejected:
+            row = rows[bad.index - first]
+            given = row.raw if isinstance(row, RowError) else row
+            told = {"place": reader.place(bad.index), "error": bad.error.message, "hint": bad.error.hint, "row": given}
+            file.write(json.dumps(told, ensure_ascii=False, default=str) + "\n")
+    return path
 
 
 def _write_tokens(path: Path, rows: Sequence[Encoded]) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from ftl_runner.data.errors import DataError
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Part of every fingerprint: raise it when the same config and data are prepared differently by new code."""
 
 DEFAULT_ROOT = "last_run_prepared"

@@ -13,6 +13,7 @@ from ftl_config.schema.data import DataSection, DatasetSpec
 from ftl_runner.data.encode import IGNORE_INDEX, BatchEncoder, Encoded
 from ftl_runner.data.errors import DataError, RowError
 from ftl_runner.data.formats.registry import Format, find_format
+from ftl_runner.data.length_bins import even_top, power_top
 from ftl_runner.data.messages import Conversation, Example, Segments, TokenRow
 from ftl_runner.data.row_readers import RawRow
 from ftl_runner.data.templates import ChatTemplate, TemplateFacts, probe_template, resolve_template
@@ -35,13 +36,25 @@ class Tally:
     long_tokens: int = 0
     excess_tokens: int = 0
     """Tokens of those rows beyond ``sequence_len``: what truncating loses."""
+    longest_row: int = 0
+    """Tokens of the longest of them."""
+    long_lengths: Counter[int] = field(default_factory=Counter)
+    """Rows over ``sequence_len``, in bins that double."""
+    long_bins: Counter[int] = field(default_factory=Counter)
+    """The same in bins of one width."""
     masked_tokens: int = 0
     """Trained tokens that truncation masked, because their turn was cut."""
+    notes: Counter[str] = field(default_factory=Counter)
+    """What the chat template left out -> rows."""
 
     def add(self, other: Tally) -> None:
         """Add another tally to this one."""
         self.dropped.update(other.dropped)
         self.dropped_tokens.update(other.dropped_tokens)
+        self.notes.update(other.notes)
+        self.long_lengths.update(other.long_lengths)
+        self.long_bins.update(other.long_bins)
+        self.longest_row = max(self.longest_row, other.longest_row)
         for name in ("rows_read", "long_rows", "long_tokens", "excess_tokens", "masked_tokens"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
@@ -100,13 +113,14 @@ class RowConverter:
             except RowError as error:
                 rejected.append(Rejected(index, error))
                 continue
+            tally.notes.update(batch[-1].notes)
             where.append(index)
             size += len(batch[-1].text)
             if size >= _BATCH_CHARS:
                 self._flush(batch, where, kept, rejected, tally)
                 batch, where, size = [], [], 0
         self._flush(batch, where, kept, rejected, tally)
-        return kept, rejected, tally
+        return kept, sorted(rejected, key=lambda bad: bad.index), tally
 
     def render(self, example: Conversation | Segments) -> Rendered:
         """Text and trained spans of a row."""
@@ -155,12 +169,14 @@ class RowConverter:
                     f"eot_tokens: {token!r} is {len(ids)} tokens in this tokenizer, not one",
                     "add it under tokens: or choose the token that the chat template writes",
                 )
+        self.warnings += _terminator_warnings(template, facts, eot)
         if not eot and facts.terminator:
             eot = (facts.terminator,)
-        if facts.terminator is None and not data.eot_tokens:
-            self.warnings.append(
-                f"chat template {template.name!r} writes no special token behind an answer: the model will not learn "
-                "to stop"
+        if eos in (data.eot_tokens or ()) and spec.train_on_eot and (spec.train_on_eos or "turn") != spec.train_on_eot:
+            raise DataError(
+                f"{eos!r} is the end-of-sequence token and among eot_tokens, but train_on_eos "
+                f"({spec.train_on_eos or 'turn'}) and train_on_eot ({spec.train_on_eot}) differ",
+                "take it out of eot_tokens, or give both the same value",
             )
         roles = spec.roles_to_train
         legacy = roles is not None and not roles and spec.train_on_eos is None and spec.train_on_eot is None
@@ -211,6 +227,9 @@ class RowConverter:
             parts = [_cut(row, start, start + limit) for start in range(0, length, limit)]
         elif length > limit:
             tally.long_rows += 1
+            tally.longest_row = max(tally.longest_row, length)
+            tally.long_lengths[power_top(length)] += 1
+            tally.long_bins[even_top(length, limit)] += 1
             tally.long_tokens += length
             tally.excess_tokens += length - limit
             if self.rule.strategy == "raise":
@@ -233,6 +252,17 @@ class RowConverter:
         if len(row.input_ids) < self.rule.min_len:
             return "too_short"
         return None if (row.labels != IGNORE_INDEX).any() else "no_trained_token"
+
+
+def _terminator_warnings(template: ChatTemplate, facts: TemplateFacts, eot: Sequence[str]) -> list[str]:
+    missing = [token for token in eot if token not in template.source and token not in facts.sample]
+    warnings = [f"eot_tokens: chat template {template.name!r} never writes {token!r}" for token in missing]
+    if facts.terminator is None and len(missing) == len(eot):
+        warnings.append(
+            f"chat template {template.name!r} writes no special token behind an answer: the model will not learn "
+            "to stop"
+        )
+    return warnings
 
 
 def uses_template(spec: DatasetSpec) -> bool:
@@ -281,7 +311,11 @@ def _given_tokens(row: TokenRow) -> Encoded:
     labels = np.array(row.labels, dtype=np.int32)
     if len(labels):
         labels[0] = IGNORE_INDEX
-    turns = np.where(labels == IGNORE_INDEX, -1, 0).astype(np.int32)
+    trained = labels != IGNORE_INDEX
+    if trained[1:].all():  # a document, not an answer: a cut part is still worth training
+        return Encoded(np.array(row.input_ids, dtype=np.int32), labels, np.full(len(labels), -1, dtype=np.int32))
+    runs = np.cumsum(np.diff(trained, prepend=False))  # odd inside each stretch of trained tokens
+    turns = np.where(trained, runs, -1).astype(np.int32)
     return Encoded(np.array(row.input_ids, dtype=np.int32), labels, turns)
 
 
@@ -295,11 +329,10 @@ def _cut(row: Encoded, start: int, stop: int) -> Encoded:
 def _truncate(row: Encoded, limit: int, tally: Tally) -> Encoded:
     """The first ``limit`` tokens. A trained turn that the cut goes through is not trained: it would lack its end."""
     part = _cut(row, 0, limit)
-    cut_turn = int(row.turns[limit])
-    if cut_turn >= 0:
-        half = (part.turns == cut_turn) & (part.labels != IGNORE_INDEX)
-        tally.masked_tokens += int(half.sum())
-        part.labels[half] = IGNORE_INDEX
+    beyond = np.unique(row.turns[limit:])
+    half = np.isin(part.turns, beyond[beyond >= 0]) & (part.labels != IGNORE_INDEX)
+    tally.masked_tokens += int(half.sum())
+    part.labels[half] = IGNORE_INDEX
     return part
 
 

@@ -7,6 +7,7 @@ parts, so that a trained span begins where the inference prompt ends and the tra
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,8 +16,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ftl_runner.data.token_lengths import token_byte_lengths
-from ftl_runner.data.turns import Rendered, Span
+from ftl_runner.data.token_lengths import keeps_text, token_byte_lengths
+from ftl_runner.data.turns import Rendered
 
 IGNORE_INDEX = -100
 """The label that cross entropy leaves out (PyTorch's default)."""
@@ -45,13 +46,17 @@ class BatchEncoder:
         self._lengths: Longs | None = None
         self._splits_cleanly = False
         """Parts of a text tokenize as parts: no space is put before each of them."""
+        self._prefix = 0
+        """Bytes that the tokenizer puts before a text: the space of Llama 2."""
         if self._backend is not None:
             self._backend.no_truncation()
             self._backend.no_padding()
             self._lengths = token_byte_lengths(self._backend)
             if self._lengths is not None:
                 probe = self._backend.encode("a", add_special_tokens=False).ids
+                self._prefix = max(0, int(self._lengths[probe].sum()) - 1)
                 self._splits_cleanly = int(self._lengths[probe].sum()) == 1
+        self._keeps_text = keeps_text(self._backend) if self._backend is not None else None
 
     def encode(self, rows: Sequence[Rendered]) -> list[Encoded]:
         """Ids and labels of each row, in order. The first token is never trained: nothing predicts it."""
@@ -64,7 +69,8 @@ class BatchEncoder:
     def _encode_by_lengths(self, rows: Sequence[Rendered], table: Longs) -> list[Encoded]:
         ids = self._ids([row.text for row in rows])
         measures = [_byte_measures(row) for row in rows]
-        batch = _Batch.build(ids, measures, table)
+        usable = [self._keeps_text is None or row.text.isascii() or self._keeps_text(row.text) for row in rows]
+        batch = _Batch.build(ids, measures, table, self._prefix, usable)
         marks = batch.mark(rows, measures)
         result: list[Encoded] = []
         for number, row in enumerate(rows):
@@ -88,7 +94,7 @@ class BatchEncoder:
             return self._encode_with_offsets(row)
         ids = np.concatenate(self._ids(_parts(row.text, cuts)))
         measures = [_byte_measures(row)]
-        batch = _Batch.build([ids], measures, table)
+        batch = _Batch.build([ids], measures, table, 0, [True])
         if not batch.exact[0]:
             return self._encode_with_offsets(row)
         return _labelled(ids, batch.mark([row], measures).turns)
@@ -106,7 +112,8 @@ class BatchEncoder:
             ids, starts, ends = self._offsets(_parts(row.text, cuts))
         turns = np.full(len(ids), -1, dtype=np.int32)
         for span in row.spans:
-            inside = (starts >= span.start) & (ends <= span.end) & (ends > starts)
+            # Tokens without characters (a space that the tokenizer adds) belong to what follows them.
+            inside = (starts >= span.start) & (ends <= span.end) & (starts < span.end)
             if span.exact:  # a token that begins with whitespace before the span, as in "[/INST]▁answer"
                 for number in np.flatnonzero((starts < span.start) & (ends > span.start) & (ends <= span.end)):
                     inside[number] = not row.text[starts[number] : span.start].strip()
@@ -128,16 +135,35 @@ class BatchEncoder:
 
     def _encode_in_parts(self, row: Rendered) -> Encoded:
         """A tokenizer without a fast backend: each stretch of the text is tokenized by itself."""
-        ids: list[int] = []
-        turns: list[int] = []
-        position = 0
-        for span in [*row.spans, Span(len(row.text), len(row.text), -1)]:
-            for start, end, turn in ((position, span.start, -1), (span.start, span.end, span.turn)):
-                part = self._tokenizer.encode(row.text[start:end], add_special_tokens=False) if end > start else []
-                ids.extend(part)
-                turns.extend([turn] * len(part))
-            position = span.end
-        return _labelled(np.array(ids, dtype=np.int32), np.array(turns, dtype=np.int32))
+        cuts = [edge for span in row.spans for edge in (span.start, span.end)]
+        parts = _parts(row.text, cuts)
+        tokens = [self._tokenizer.encode(part, add_special_tokens=False) for part in parts]
+        ids = np.array([number for part in tokens for number in part], dtype=np.int32)
+        whole = np.array(self._tokenizer.encode(row.text, add_special_tokens=False), dtype=np.int32)
+        if not np.array_equal(ids, whole) and self._decode(ids) != row.text and self._decode(whole) == row.text:
+            return self._encode_by_decoding(row, whole)  # a space is put before every part
+        turns = np.full(len(ids), -1, dtype=np.int32)
+        first = position = 0
+        turn_at = {span.start: span.turn for span in row.spans}
+        for part, numbers in zip(parts, tokens, strict=True):
+            turns[first : first + len(numbers)] = turn_at.get(position, -1)
+            first, position = first + len(numbers), position + len(part)
+        return _labelled(ids, turns)
+
+    def _encode_by_decoding(self, row: Rendered, ids: Ints) -> Encoded:
+        """Whole tokens inside the spans; where a token ends is found by decoding the tokens up to it."""
+        turns = np.full(len(ids), -1, dtype=np.int32)
+        for span in row.spans:
+            first, stop = (
+                bisect_left(range(len(ids) + 1), edge, key=lambda count: len(self._decode(ids[:count])))
+                for edge in (span.start, span.end)
+            )
+            stop -= len(self._decode(ids[:stop])) > span.end
+            turns[first:stop] = span.turn
+        return _labelled(ids, turns)
+
+    def _decode(self, ids: Ints) -> str:
+        return str(self._tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False))
 
 
 def _parts(text: str, cuts: Sequence[int]) -> list[str]:
@@ -192,13 +218,22 @@ class _Batch:
     """Rows whose tokens add up to their text; the others count as empty here."""
 
     @classmethod
-    def build(cls, ids: Sequence[Ints], measures: Sequence[_Measures], table: Longs) -> _Batch:
+    def build(
+        cls, ids: Sequence[Ints], measures: Sequence[_Measures], table: Longs, prefix: int, usable: Sequence[bool]
+    ) -> _Batch:
         bounds = np.zeros(len(ids) + 1, dtype=np.int64)
         np.cumsum([len(row) for row in ids], out=bounds[1:])
         lengths = table[np.concatenate(ids)]
         starts = _running_sum(lengths)
         widths = np.array([measure.total for measure in measures], dtype=np.int64)
-        exact: npt.NDArray[np.bool_] = starts[bounds[1:]] - starts[bounds[:-1]] == widths
+        excess = starts[bounds[1:]] - starts[bounds[:-1]] - widths
+        exact: npt.NDArray[np.bool_] = (excess == 0) & np.array(usable, dtype=bool)
+        if prefix:
+            prefixed = (excess == prefix) & (lengths[np.minimum(bounds[:-1], len(lengths) - 1)] >= prefix)
+            prefixed &= np.array(usable, dtype=bool)
+            lengths[bounds[:-1][prefixed]] -= prefix
+            exact |= prefixed
+            starts = _running_sum(lengths)
         if not exact.all():
             for number in np.flatnonzero(~exact):
                 lengths[bounds[number] : bounds[number + 1]] = 0

@@ -20,15 +20,19 @@ class DataError(FtlError):
 
 
 class RowError(Exception):
-    """One row cannot be used. The caller adds the place; ``hint`` says what would be right."""
+    """One row cannot be used. The caller adds the place; ``hint`` says what would be right.
 
-    def __init__(self, message: str, hint: str | None = None) -> None:
+    ``raw`` is what stands there, where that is no row.
+    """
+
+    def __init__(self, message: str, hint: str | None = None, raw: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.raw = raw
 
-    def __reduce__(self) -> tuple[type[RowError], tuple[str, str | None]]:
-        return (type(self), (self.message, self.hint))
+    def __reduce__(self) -> tuple[type[RowError], tuple[str, str | None, str | None]]:
+        return (type(self), (self.message, self.hint, self.raw))
 
 
 def did_you_mean(given: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:

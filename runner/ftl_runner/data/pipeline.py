@@ -16,17 +16,18 @@ import numpy as np
 
 from ftl_config.schema.data import DatasetSpec
 from ftl_runner.data.assemble import PackRule, TokenStore, Written, order_rows, split_rows, write_set
-from ftl_runner.data.build import BadRow, BuildOptions, Built, Entry, Progress, build
+from ftl_runner.data.build import BuildOptions, Built, Entry, Progress, build
 from ftl_runner.data.cache import DEFAULT_ROOT, REPORT_NAME, fingerprint_of, is_complete, locked, new_folder
 from ftl_runner.data.convert import LengthRule, RowConverter, Tally
 from ftl_runner.data.errors import DataError
 from ftl_runner.data.formats.preference_registry import Kind, is_own_function, kind_of
 from ftl_runner.data.formats.python_path import source_of
 from ftl_runner.data.formats.registry import REGISTRY
+from ftl_runner.data.length_bins import bins_of, even_bins, power_bins
 from ftl_runner.data.preference.convert import PreferenceConverter
 from ftl_runner.data.preference.rewards import load_reward_functions
 from ftl_runner.data.preference.write import write_preference_set
-from ftl_runner.data.report import LOUD_SHARE, PrepareReport, SourceReport
+from ftl_runner.data.report import LOUD_SHARE, PrepareReport, ReportLine, SourceReport
 from ftl_runner.data.sources import Source, find_source
 
 if TYPE_CHECKING:
@@ -62,14 +63,12 @@ def prepare(
     *,
     cache_root: Path | None = None,
     on_progress: Callable[[str], None] | None = None,
-    skip_bad_rows: bool = False,
 ) -> Prepared:
     """Prepare the data of a config; safe to call from many processes at once (one works, the others wait).
 
     Args:
         cache_root: where prepared sets are kept; ``dataset_prepared_path``, else ``last_run_prepared``, when None.
         on_progress: takes short lines such as ``tokenized 800 of 2,000 rows``.
-        skip_bad_rows: leave bad rows out, count them and write them to ``rejected.jsonl`` beside the set.
 
     Raises:
         DataError: with file, row and fix.
@@ -82,7 +81,7 @@ def prepare(
         load_reward_functions(config)
     train = _part(config, tokenizer, data.datasets, data.sequence_len)
     test = _part(config, tokenizer, data.test_datasets or (), data.eval_sequence_len or data.sequence_len)
-    fingerprint = _fingerprint(config, tokenizer, train, test, skip_bad_rows)
+    fingerprint = _fingerprint(config, tokenizer, train, test)
     root = (cache_root or Path(data.dataset_prepared_path or DEFAULT_ROOT)).expanduser().absolute()
     folder = root / fingerprint
     hit = is_complete(folder)
@@ -91,10 +90,10 @@ def prepare(
             hit = is_complete(folder)
             if not hit:
                 with new_folder(root, fingerprint) as fresh:
-                    _fill(fresh, config, train, test, fingerprint, say, skip_bad_rows)
+                    _fill(fresh, config, train, test, fingerprint, say)
     prepared = load_prepared(folder, cache_hit=hit)
     for line in prepared.report.lines() if not hit else [f"prepared data found in {folder}"]:
-        say(line)
+        say(ReportLine(line))
     return prepared
 
 
@@ -103,7 +102,7 @@ def load_prepared(folder: Path, *, cache_hit: bool = True) -> Prepared:
     from datasets import Dataset
 
     values = json.loads((folder / REPORT_NAME).read_text(encoding="utf-8"))
-    rejected = folder / "rejected.jsonl"
+    rejected = folder / _REJECTED
     report = replace(
         PrepareReport.from_dict(values),
         cache_hit=cache_hit,
@@ -153,6 +152,7 @@ _DATA_KEYS = (
     "excess_length_strategy",
     "min_sample_len",
     "max_prompt_len",
+    "skip_bad_rows",
     "train_on_inputs",
     "chat_template_kwargs",
     "eot_tokens",
@@ -164,11 +164,13 @@ _DATA_KEYS = (
 )
 """Keys of the data section that change the prepared sets, beside the entries, templates and texts themselves."""
 
+_REJECTED = "rejected.jsonl"
+
 _PLACE_KEYS = {"path", "data_files", "name", "revision", "chat_template", "chat_template_jinja"}
 """Keys of an entry that say where something is: the rows and the template's text count in their place."""
 
 
-def _fingerprint(config: Config, tokenizer: Any, train: _Part, test: _Part, skip_bad_rows: bool) -> str:
+def _fingerprint(config: Config, tokenizer: Any, train: _Part, test: _Part) -> str:
     kind = kind_of(config)
     parts = [
         {
@@ -181,7 +183,7 @@ def _fingerprint(config: Config, tokenizer: Any, train: _Part, test: _Part, skip
         for spec, source, converter in zip(part.specs, part.sources, part.converters, strict=True)
     ]
     keys = {name: getattr(config.data, name) for name in _DATA_KEYS}
-    told = [parts, len(train.specs), keys, _seed(config), tokenizer_hash(tokenizer), skip_bad_rows]
+    told = [parts, len(train.specs), keys, _seed(config), tokenizer_hash(tokenizer)]
     return fingerprint_of([*told, kind] if kind else told)
 
 
@@ -210,13 +212,12 @@ def _fill(
     test: _Part,
     fingerprint: str,
     say: Progress,
-    skip_bad_rows: bool,
 ) -> None:
     began = time.monotonic()
     scratch = folder / "scratch"
     scratch.mkdir()
-    built = _tokenize(train, scratch / "train", config, say, skip_bad_rows)
-    tested = _tokenize(test, scratch / "test", config, say, skip_bad_rows)
+    built = _tokenize(train, scratch / "train", config, say)
+    tested = _tokenize(test, scratch / "test", config, say)
     store = TokenStore(built)
     rows, duplicates = _ordered(store, config)
     rows = _own_shard(rows, config)
@@ -232,22 +233,22 @@ def _fill(
         evaluated = _write(config, test_store, tested, numbers, folder / "eval.arrow", evaluation=True)
     elif len(held_back):
         evaluated = _write(config, store, built, held_back, folder / "eval.arrow", evaluation=True)
-    bad_rows = [bad for part in (*built, *tested) for bad in part.bad_rows]
-    _write_rejected(folder, bad_rows)
+    num_bad = _gather_rejected(folder / _REJECTED, (*built, *tested))
     report = _report(config, fingerprint, (train, test), (built, tested), written, evaluated)
     dropped = dict(report.rows_dropped)
-    dropped.update({key: n for key, n in (("duplicate", duplicates), ("bad", len(bad_rows))) if n})
+    dropped.update({key: n for key, n in (("duplicate", duplicates), ("bad", num_bad)) if n})
     report = replace(
         report,
         rows_dropped=dropped,
-        length_histogram=_histogram(store, rows),
+        length_histogram=power_bins(store.lengths[rows]),
+        length_bins=even_bins(store.lengths[rows], config.data.sequence_len),
         prepare_s=round(time.monotonic() - began, 3),
     )
     shutil.rmtree(scratch)
     (folder / REPORT_NAME).write_text(json.dumps(report.to_dict(), indent=1), encoding="utf-8")
 
 
-def _tokenize(part: _Part, scratch: Path, config: Config, say: Progress, skip_bad_rows: bool) -> list[Built]:
+def _tokenize(part: _Part, scratch: Path, config: Config, say: Progress) -> list[Built]:
     if not part.specs:
         return []
     scratch.mkdir()
@@ -258,7 +259,7 @@ def _tokenize(part: _Part, scratch: Path, config: Config, say: Progress, skip_ba
     options = BuildOptions(
         scratch,
         processes=config.data.dataset_num_proc or available_cpus(),
-        skip_bad_rows=skip_bad_rows,
+        skip_bad_rows=config.data.skip_bad_rows,
         hash_rows=config.data.dataset_exact_deduplication,
     )
     built = build(entries, options, say)
@@ -320,7 +321,7 @@ def _nothing_left(built: Sequence[Built], config: Config) -> DataError:
     tally = Tally()
     for part in built:
         tally.add(part.tally)
-    bad = sum(len(part.bad_rows) for part in built)
+    bad = sum(part.num_bad for part in built)
     reasons = [f"{count:,} {reason.replace('_', ' ')}" for reason, count in tally.dropped.most_common()]
     reasons += [f"{bad:,} bad"] if bad else []
     hint = "a smaller val_set_size"
@@ -332,12 +333,14 @@ def _nothing_left(built: Sequence[Built], config: Config) -> DataError:
     return DataError(f"no row is left to train on, of {tally.rows_read:,} read{detail}", hint)
 
 
-def _write_rejected(folder: Path, bad_rows: Sequence[BadRow]) -> None:
-    if not bad_rows:
-        return
-    with (folder / "rejected.jsonl").open("w", encoding="utf-8") as file:
-        for bad in bad_rows:
-            file.write(json.dumps({"place": bad.place, "error": bad.error.message, "hint": bad.error.hint}) + "\n")
+def _gather_rejected(path: Path, built: Sequence[Built]) -> int:
+    """Put the chunks' lists of bad rows into one file; how many rows they are."""
+    lists = [part.rejected for part in built if part.rejected is not None]
+    if lists:
+        with path.open("wb") as file:
+            for part in lists:
+                file.write(part.read_bytes())
+    return sum(part.num_bad for part in built)
 
 
 def _report(
@@ -375,9 +378,12 @@ def _report(
         long_tokens=tally.long_tokens,
         excess_tokens=tally.excess_tokens,
         masked_tokens=tally.masked_tokens,
+        longest_row=tally.longest_row,
+        long_lengths=bins_of(tally.long_lengths),
+        long_bins=bins_of(tally.long_bins),
         length_histogram=(),
         prepare_s=0.0,
-        warnings=tuple(warnings),
+        warnings=(*warnings, *(f"{text} ({count:,} rows)" for text, count in tally.notes.most_common())),
         extra={"kind": kind} if (kind := kind_of(config)) else {},
     )
     if report.lost_share >= LOUD_SHARE:
@@ -392,10 +398,3 @@ def _sources(part: _Part, built: Sequence[Built]) -> list[SourceReport]:
         kind = spec.type if isinstance(spec.type, str) else "user_defined" if spec.type else "pretokenized"
         reports.append(SourceReport(source.name, kind, rows, converter.template.name if converter.template else None))
     return reports
-
-
-def _histogram(store: TokenStore, rows: Any) -> tuple[tuple[int, int], ...]:
-    lengths = store.lengths[rows]
-    tops = 2 ** np.arange(4, int(np.ceil(np.log2(max(17, lengths.max())))) + 1)
-    counts = np.histogram(lengths, bins=[0, *(tops + 1)])[0]
-    return tuple((int(top), int(count)) for top, count in zip(tops, counts, strict=True))

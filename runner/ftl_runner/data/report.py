@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ftl_runner.data.length_bins import Bins
+
 LOUD_SHARE = 0.02
 """From this share of lost tokens on, the loss is a warning."""
 
@@ -17,6 +19,10 @@ _WORDS = {
     "task": ("prompts", ""),
 }
 """Kind of data (``extra["kind"]``) -> what its sequences are called, and its trained tokens, if it has any."""
+
+
+class ReportLine(str):
+    """A line of progress that belongs to the report."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +61,20 @@ class PrepareReport:
     long_tokens: int
     excess_tokens: int
     masked_tokens: int
-    length_histogram: tuple[tuple[int, int], ...]
-    """(longest length of the bucket, sequences in it)."""
+    length_histogram: Bins
+    """Sequences of the training set, in bins that double."""
     prepare_s: float
     warnings: tuple[str, ...] = ()
     rejected_path: str | None = None
     """File of rows that were skipped as bad."""
+    longest_row: int = 0
+    """Tokens of the longest row over ``sequence_len``."""
+    long_lengths: Bins = ()
+    """Rows over ``sequence_len`` as they were before, in bins that double."""
+    length_bins: Bins = ()
+    """Sequences of the training set, in bins of one width."""
+    long_bins: Bins = ()
+    """Rows over ``sequence_len`` in bins of that width; the last is open."""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -71,9 +85,11 @@ class PrepareReport:
     def from_dict(cls, values: Mapping[str, Any]) -> PrepareReport:
         """The inverse of ``to_dict``."""
         sources = tuple(SourceReport(**source) for source in values["sources"])
-        histogram = tuple((int(top), int(count)) for top, count in values["length_histogram"])
-        warnings = tuple(values["warnings"])
-        return cls(**{**values, "sources": sources, "length_histogram": histogram, "warnings": warnings})
+        bins = {
+            name: tuple((int(top), int(count)) for top, count in values.get(name, ()))
+            for name in ("length_histogram", "long_lengths", "length_bins", "long_bins")
+        }
+        return cls(**{**values, **bins, "sources": sources, "warnings": tuple(values["warnings"])})
 
     def loss_line(self) -> str | None:
         """One line on rows over ``sequence_len``: what was lost and what the other choice would lose; None if none."""
@@ -82,12 +98,17 @@ class PrepareReport:
         total = self.tokens + self.eval_tokens + sum(self.tokens_dropped.values())
         if self.excess_length_strategy == "truncate":
             total += self.excess_tokens
-        dropped = f"drop loses {self.long_rows:,} rows and {_share(self.long_tokens, total)} of the tokens"
-        cut = f"truncate loses {_share(self.excess_tokens + self.masked_tokens, total)} of the tokens"
-        chosen, other = (dropped, cut) if self.excess_length_strategy == "drop" else (cut, dropped)
+        dropped = f"{self.long_rows:,} rows and {_share(self.long_tokens, total)} of the tokens"
+        cut = f"{_share(self.excess_tokens + self.masked_tokens, total)} of the tokens"
+        if self.excess_length_strategy == "drop":
+            chosen = f"drop loses {dropped} ({self.long_tokens:,}); truncate would lose {cut}"
+        else:
+            masked = f", {self.masked_tokens:,} of them in answers that were cut" if self.masked_tokens else ""
+            lost = self.excess_tokens + self.masked_tokens
+            chosen = f"truncate loses {cut} ({lost:,}{masked}); drop would lose {dropped}"
         return (
             f"{self.long_rows:,} of {self.rows_read:,} rows are longer than sequence_len {self.sequence_len}: "
-            f"excess_length_strategy {chosen} ({other})"
+            f"excess_length_strategy {chosen}; sequence_len {self.longest_row} would keep all"
         )
 
     @property

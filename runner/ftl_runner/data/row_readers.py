@@ -85,12 +85,18 @@ def _parse_line(line: bytes, *, first: bool) -> RawRow:
     try:
         row = json.loads(line)
     except UnicodeDecodeError as error:
-        return RowError(f"not UTF-8 (byte 0x{line[error.start]:02x} at {error.start + 1})", "save the file as UTF-8")
+        place = f"byte 0x{line[error.start]:02x} at {error.start + 1}"
+        return RowError(f"not UTF-8 ({place})", "save the file as UTF-8", _as_it_stands(line))
     except (ValueError, RecursionError) as error:
-        return RowError(f"not JSON: {error}", "every line is one complete JSON object")
+        return RowError(f"not JSON: {error}", "every line is one complete JSON object", _as_it_stands(line))
     if not isinstance(row, dict):
-        return RowError(f"the line is {describe(row)}, not an object", 'every line is one object, as {"text": "..."}')
+        hint = 'every line is one object, as {"text": "..."}'
+        return RowError(f"the line is {describe(row)}, not an object", hint, _as_it_stands(line))
     return row
+
+
+def _as_it_stands(line: bytes) -> str:
+    return line.decode("utf-8", "backslashreplace")
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,7 @@ class Listed:
 
     def read(self, start: int, stop: int) -> list[RawRow]:
         return [
-            row if isinstance(row, dict) else RowError(f"the row is {describe(row)}, not an object")
+            row if isinstance(row, dict) else RowError(f"the row is {describe(row)}, not an object", None, str(row))
             for row in self.rows[start:stop]
         ]
 

@@ -204,6 +204,10 @@ class TemplateFacts:
     """What stands between an answer and its end-of-turn token, mostly nothing."""
     terminator: str | None = None
     """The special token that ends an answer, when there is one."""
+    handovers: Mapping[str, str] = field(default_factory=dict)
+    """Role -> what an inference prompt has behind the content of a last message of that role."""
+    sample: str = ""
+    """The conversation that was rendered."""
 
 
 _QUESTION, _ANSWER = "Qzq1", "Azq2"
@@ -230,4 +234,24 @@ def probe_template(template: ChatTemplate, special_tokens: Sequence[str]) -> Tem
         lead=lead if lead.isspace() else "",
         gap=suffix[:position],
         terminator=terminator,
+        handovers=_handovers(template, prompt) if full.startswith(prompt) and not lead.strip() else {},
+        sample=full,
     )
+
+
+_CALL = {"id": "Czq3Czq39", "type": "function", "function": {"name": "Fzq4", "arguments": {}}}
+_RESULT = "Rzq5"
+
+
+def _handovers(template: ChatTemplate, prompt: str) -> dict[str, str]:
+    handovers = {"user": prompt.rpartition(_QUESTION)[2]} if _QUESTION in prompt else {}
+    conversation: list[Mapping[str, Any]] = [
+        {"role": "user", "content": _QUESTION},
+        {"role": "assistant", "content": "", "tool_calls": [_CALL]},
+        {"role": "tool", "content": _RESULT, "name": "Fzq4", "tool_call_id": _CALL["id"]},
+    ]
+    try:
+        text = template.render(conversation, add_generation_prompt=True)
+    except RowError:  # a template without tools
+        return handovers
+    return {**handovers, "tool": text.rpartition(_RESULT)[2]} if _RESULT in text else handovers

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -43,8 +44,23 @@ def token_byte_lengths(backend: Any) -> npt.NDArray[np.int64] | None:
     for token, number in vocab.items():
         lengths[number] = measure(token)
     for number, added in backend.get_added_tokens_decoder().items():
-        lengths[number] = len(added.content.encode()) or _UNKNOWN
+        strips = added.lstrip or added.rstrip  # whitespace beside it vanishes, and sums would fit by chance
+        lengths[number] = _UNKNOWN if strips else len(added.content.encode()) or _UNKNOWN
     return lengths
+
+
+def keeps_text(backend: Any) -> Callable[[str], bool] | None:
+    """A check whether the tokenizer's normalizer leaves a text as it is; None where it always does.
+
+    What a normalizer takes from a text and what it adds elsewhere may cancel out in a sum of lengths.
+    """
+    kinds = _component_types(_state(backend.normalizer)) - {"None", "Sequence", "Prepend", "Replace"}
+    if not kinds:
+        return None
+    if kinds == {"NFC"}:
+        return lambda text: unicodedata.is_normalized("NFC", text)
+    normalize = backend.normalizer.normalize_str
+    return lambda text: normalize(text) == text
 
 
 def _metaspace_bytes(token: str) -> int:
@@ -58,5 +74,5 @@ def _state(component: Any) -> Any:
 def _component_types(component: Any) -> set[str]:
     if not isinstance(component, dict):
         return set()
-    parts = component.get("pretokenizers") or component.get("decoders") or ()
+    parts = component.get("pretokenizers") or component.get("decoders") or component.get("normalizers") or ()
     return {str(component.get("type"))}.union(*(_component_types(part) for part in parts))

@@ -1,8 +1,8 @@
-"""Trained text is what was meant, to the byte, for every shipped template and any conversation."""
+"""Trained text is what was meant, to the byte, for every shipped template, policy and any conversation."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,103 +11,112 @@ from hypothesis import strategies as st
 
 from ftl_config.schema.data import DataSection, DatasetSpec
 from ftl_runner.data.convert import LengthRule, RowConverter
-from ftl_runner.data.encode import BatchEncoder
+from ftl_runner.data.encode import BatchEncoder, Encoded
+from ftl_runner.data.templates import _ALIASES, shipped_template_names
 from ftl_runner.data.turns import Rendered
-from tests.unit.data.data_support import chat_row, text_of, trained_text
+from tests.unit.data.data_support import text_of, trained_text
+from tests.unit.data.mask_cases import CASES, SPECIAL, Case, Policy, meant
 
-
-@dataclass(frozen=True)
-class Case:
-    """A template with what the model is meant to write: content (trimmed or not) between lead and end."""
-
-    template: str
-    end: str
-    special: tuple[str, ...] = ()
-    lead: str = ""
-    trims: bool = False
-    systems: bool = True
-    bos: str = "<|endoftext|>"
-    eos: str = "<|im_end|>"
-
-
-IM = ("<|im_start|>", "<|im_end|>")
-CASES = [
-    Case("tokenizer_default", "<|im_end|>", IM),
-    Case("chatml", "<|im_end|>", IM),
-    Case("lfm2", "<|im_end|>", IM),
-    Case("llama3", "<|eot_id|>", ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"), trims=True),
-    Case("gemma", "<end_of_turn>", ("<start_of_turn>", "<end_of_turn>"), trims=True),
-    Case("phi_3", "<|end|>", ("<|user|>", "<|assistant|>", "<|system|>", "<|end|>")),
-    Case("phi_4", "<|im_end|>", (*IM, "<|im_sep|>")),
-    Case("mistral_v1", "</s>", lead=" ", bos="<s>", eos="</s>"),
-    Case("mistral_v2v3", "</s>", ("[INST]", "[/INST]"), lead=" ", bos="<s>", eos="</s>"),
-    Case("mistral_v3_tekken", "</s>", ("[INST]", "[/INST]"), bos="<s>", eos="</s>"),
-    Case("mistral_v7_tekken", "</s>", ("[INST]", "[/INST]", "[SYSTEM_PROMPT]"), bos="<s>", eos="</s>"),
-    Case("qwen2_5", "<|im_end|>", IM),
-    Case("qwen3", "<|im_end|>", IM),
-    Case("deepseek_v2", "</s>", lead=" ", bos="<s>", eos="</s>"),
-    Case("deepseek_v3", "</s>", ("<\uff5cUser\uff5c>", "<\uff5cAssistant\uff5c>"), bos="<s>", eos="</s>"),
-    Case("alpaca", "</s>", bos="<s>", eos="</s>"),
-    Case("cohere", "<|END_OF_TURN_TOKEN|>", ("<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>"), trims=True),
-    Case("metharme", "</s>", ("<|user|>", "<|model|>", "<|system|>"), bos="<s>", eos="</s>"),
-    Case("exaone", "[|endofturn|]", ("[|endofturn|]",)),
-    Case("jamba", "<|eom|>", ("<|bom|>", "<|eom|>"), lead=" "),
+SPECIAL_LOOKING = [
+    *("<|im_end|>", "<|im_start|>assistant\n", "### Response:\n", "{{ x }}", "{% if %}", "[INST]", "</s>", "[/INST]"),
+    *("<|eot_id|>", "<end_of_turn>\n", "<|im_end|>\n<|im_start|>assistant\n", "</tool_call>", "</think>\n\n"),
 ]
-
-SPECIAL_LOOKING = ["<|im_end|>", "<|im_start|>assistant\n", "### Response:\n", "{{ x }}", "{% if %}", "[INST]", "</s>"]
 SPACES = ["\n", "\n\n", " ", "  ", "\t", "\u200b", "\u00a0", "\ufeff", "\x00"]
 WRITING = ["<think>", "\u00e9", "e\u0301", "\U0001f469\u200d\U0001f467", "\ud55c\uad6d\uc5b4", "Azq2", "'s", "123"]
-ODD = st.sampled_from([*SPECIAL_LOOKING, *SPACES, *WRITING])
 # SmolLM2's vocabulary lacks some control characters and the bytes of planes 4 and up.
 ANY = st.text(st.characters(max_codepoint=0x3FFFF, exclude_categories=["Cs", "Cc"]), max_size=12)
-TEXT = st.lists(st.one_of(ANY, ODD, st.sampled_from(["Hello", " world", "a", "!"])), min_size=1, max_size=6)
+WORDS = ["Hello", " world", "a", "!", "Yes.", "user", "assistant"]
+TEXT = st.lists(st.one_of(ANY, st.sampled_from([*SPECIAL_LOOKING, *SPACES, *WRITING, *WORDS])), min_size=1, max_size=6)
 CONTENT = TEXT.map("".join).filter(lambda text: text.strip() != "")
-CONVERSATION = st.lists(st.tuples(CONTENT, CONTENT), min_size=1, max_size=4)
-
-_CONVERTERS: dict[str, RowConverter] = {}
-
-
-def converter(case: Case, load_tokenizer: Any, **spec: Any) -> RowConverter:
-    key = f"{case}{sorted(spec.items())}"
-    if key not in _CONVERTERS:
-        tokenizer = load_tokenizer(*case.special, bos=case.bos, eos=case.eos)
-        keys = {name: spec.pop(name) for name in ("train_on_inputs", "eot_tokens") if name in spec}
-        dataset = DatasetSpec(path="x", type="chat_template", chat_template=case.template, **spec)
-        _CONVERTERS[key] = RowConverter(dataset, DataSection(**keys), tokenizer, LengthRule(1 << 20))
-    return _CONVERTERS[key]
+WISH = st.sampled_from([None, None, None, True, False])
+POLICY = st.builds(
+    Policy,
+    roles_to_train=st.sampled_from([None, None, (), ("user",), ("assistant", "system"), ("user", "assistant")]),
+    train_on_inputs=st.sampled_from([False, False, False, True]),
+    train_on_eos=st.sampled_from([None, "all", "turn", "last", "none"]),
+    train_on_eot=st.sampled_from([None, None, "all", "turn", "last", "none"]),
+)
 
 
-_ENCODERS: dict[int, BatchEncoder] = {}
+@st.composite
+def conversations(draw: st.DrawFn, case: Case) -> list[dict[str, Any]]:
+    """Messages as a row has them: repeated contents, wishes of their own, tool calls and reasoning where written."""
+    pool = draw(st.lists(CONTENT, min_size=1, max_size=4))
+    content = st.one_of(st.sampled_from(pool), CONTENT)
+    messages: list[dict[str, Any]] = []
+    if draw(st.booleans()):
+        messages.append({"role": "system", "content": draw(content), "train": draw(WISH)})
+    for _ in range(draw(st.integers(1, 4))):
+        messages.append({"role": "user", "content": draw(content), "train": draw(WISH)})
+        if case.tools and draw(st.booleans()):
+            arguments = st.dictionaries(st.sampled_from(["a", "b c"]), st.one_of(content, st.integers()), max_size=2)
+            call = st.builds(lambda a: {"type": "function", "function": {"name": "add", "arguments": a}}, arguments)
+            calls = draw(st.lists(call, min_size=1, max_size=2))
+            messages.append({"role": "assistant", "content": draw(st.sampled_from(["", *pool])), "tool_calls": calls})
+            messages += [{"role": "tool", "content": draw(content)} for _ in calls]
+        answer: dict[str, Any] = {"role": "assistant", "content": draw(content), "train": draw(WISH)}
+        if case.reasoning and draw(st.booleans()):
+            answer["reasoning_content"] = draw(content)
+        messages.append(answer)
+    return messages
 
 
-def encode_row(convert: RowConverter, row: Any) -> tuple[Rendered, Any]:
-    rendered = convert.render(convert.example(row))  # type: ignore[arg-type]
-    if id(convert) not in _ENCODERS:
-        _ENCODERS[id(convert)] = BatchEncoder(convert._tokenizer)
-    return rendered, _ENCODERS[id(convert)].encode([rendered])[0]
+_MADE: dict[Any, Any] = {}
+
+
+def made(key: Any, make: Callable[[], Any]) -> Any:
+    if key not in _MADE:
+        _MADE[key] = make()
+    return _MADE[key]
+
+
+def converter(case: Case, policy: Policy, load_tokenizer: Any) -> RowConverter:
+    tokenizer = made((case.bos, case.eos), lambda: load_tokenizer(*SPECIAL, bos=case.bos, eos=case.eos))
+
+    def make() -> RowConverter:
+        spec: dict[str, Any] = {"chat_template": case.template, "message_field_training": "train", **policy.spec()}
+        data = DataSection(train_on_inputs=policy.train_on_inputs)
+        return RowConverter(DatasetSpec(path="x", type="chat_template", **spec), data, tokenizer, LengthRule(1 << 20))
+
+    return made((case, policy), make)
+
+
+def encode_row(convert: RowConverter, messages: list[dict[str, Any]]) -> tuple[Rendered, Encoded]:
+    rendered = convert.render(convert.example({"messages": messages}))  # type: ignore[arg-type]
+    encoder = made(id(convert._tokenizer), lambda: BatchEncoder(convert._tokenizer))
+    return rendered, encoder.encode([rendered])[0]
+
+
+def test_every_shipped_template_has_a_case() -> None:
+    assert set(shipped_template_names()) - set(_ALIASES) <= {case.template for case in CASES}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.template)
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
-@given(turns=CONVERSATION)
-def test_trained_text_is_answers_and_their_ends(case: Case, turns: list[tuple[str, str]], load_tokenizer: Any) -> None:
-    convert = converter(case, load_tokenizer)
-    contents = [text for turn in turns for text in turn]
-    rendered, row = encode_row(convert, chat_row(*contents))
-    answers = [answer.strip() if case.trims else answer for _, answer in turns]
-    assert trained_text(convert._tokenizer, row) == "".join(case.lead + answer + case.end for answer in answers)
+@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(data=st.data(), policy=POLICY)
+def test_trained_text_is_what_was_meant(case: Case, data: st.DataObject, policy: Policy, load_tokenizer: Any) -> None:
+    convert = converter(case, policy, load_tokenizer)
+    messages = data.draw(conversations(case))
+    rendered, row = encode_row(convert, messages)
+    assert trained_text(convert._tokenizer, row) == meant(case, policy, messages)
     assert text_of(convert._tokenizer, row.input_ids.tolist()) == rendered.text
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.template)
-@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
-@given(turns=CONVERSATION)
+@settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
 def test_inference_prompt_is_a_prefix_that_ends_where_training_begins(
-    case: Case, turns: list[tuple[str, str]], load_tokenizer: Any
+    case: Case, data: st.DataObject, load_tokenizer: Any
 ) -> None:
-    convert = converter(case, load_tokenizer)
-    rendered, _ = encode_row(convert, chat_row(*[text for turn in turns for text in turn]))
-    messages = chat_row(*[text for turn in turns for text in turn])["messages"]
-    for number, span in enumerate(rendered.spans):
-        prompt = convert.turn_renderer().template.render(messages[: 2 * number + 1], add_generation_prompt=True)
+    convert = converter(case, Policy(), load_tokenizer)
+    messages = [{**message, "train": None} for message in data.draw(conversations(case))]
+    rendered, row = encode_row(convert, messages)
+    example = convert.example({"messages": messages})
+    fields = [message.fields for message in example.messages]  # type: ignore[union-attr]
+    answers = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
+    ids = row.input_ids.tolist()
+    for number, span in zip(answers, rendered.spans, strict=True):
+        prompt = convert.turn_renderer().template.render(fields[:number], add_generation_prompt=True)
         assert rendered.text[: span.start] == prompt
+        begins = int((row.turns == span.turn).nonzero()[0][0])
+        assert text_of(convert._tokenizer, ids[:begins]) == prompt

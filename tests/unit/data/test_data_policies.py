@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -50,8 +51,8 @@ def test_eot_and_eos_have_policies_of_their_own(load_tokenizer: Callable[..., An
     jinja = "{% for m in messages %}{{ m.role }}:{{ m.content }}<|eot|>{% endfor %}{{ eos_token }}"
     spec = {"chat_template": "jinja", "chat_template_jinja": jinja}
     data = {"eot_tokens": ["<|eot|>"]}
-    assert render(tokenizer, ROW, data, **spec)[1] == "A1<|eot|>A2<|eot|>"
-    assert render(tokenizer, ROW, data, **spec, train_on_eot="none")[1] == "A1A2"
+    assert render(tokenizer, ROW, data, **spec)[1] == "A1<|eot|>A2<|eot|><|endoftext|>"
+    assert render(tokenizer, ROW, data, **spec, train_on_eot="none")[1] == "A1A2<|endoftext|>"
     assert render(tokenizer, ROW, data, **spec, train_on_eos="none")[1] == "A1A2"
     assert render(tokenizer, ROW, data, **spec, train_on_eos="none", train_on_eot="turn")[1] == "A1<|eot|>A2<|eot|>"
 
@@ -59,6 +60,34 @@ def test_eot_and_eos_have_policies_of_their_own(load_tokenizer: Callable[..., An
 def test_an_eot_token_must_be_one_token(tokenizer: Any) -> None:
     with pytest.raises(DataError, match=r"is \d+ tokens"):
         render(tokenizer, ROW, {"eot_tokens": ["not one token"]})
+
+
+def test_an_eot_token_that_the_template_never_writes_warns(load_tokenizer: Callable[..., Any]) -> None:
+    tokenizer = load_tokenizer("<|eot|>", eos=END)
+    spec = DatasetSpec(path="x", type="chat_template", chat_template="chatml")
+    convert = RowConverter(spec, DataSection(eot_tokens=(END, "<|eot|>")), tokenizer, LengthRule(64))
+    assert convert.warnings == ["eot_tokens: chat template 'chatml' never writes '<|eot|>'"]
+
+
+def test_eos_among_eot_tokens_has_one_policy(tokenizer: Any) -> None:
+    data = {"eot_tokens": [END]}
+    with pytest.raises(DataError, match=r"train_on_eos \(none\) and train_on_eot \(all\) differ"):
+        render(tokenizer, ROW, data, train_on_eos="none", train_on_eot="all")
+    assert render(tokenizer, ROW, data, train_on_eos="none", train_on_eot="none")[1] == "A1A2"
+
+
+def test_several_eot_tokens(load_tokenizer: Callable[..., Any]) -> None:
+    tokenizer = load_tokenizer("<|eot|>", "<|eom|>", eos="<|endoftext|>")
+    jinja = (
+        "{% for m in messages %}{{ m.role }}:{{ m.content }}"
+        "{% if m.more %}<|eom|>{% else %}<|eot|>{% endif %}{% endfor %}"
+    )
+    row = chat_row("Q1", "A1", "Q2", "A2")
+    row["messages"][1]["more"] = True
+    spec = {"chat_template": "jinja", "chat_template_jinja": jinja}
+    assert render(tokenizer, row, {"eot_tokens": ["<|eot|>", "<|eom|>"]}, **spec)[1] == "A1<|eom|>A2<|eot|>"
+    last = render(tokenizer, row, {"eot_tokens": ["<|eot|>", "<|eom|>"]}, **spec, train_on_eot="last")
+    assert last[1] == "A1A2<|eot|>"
 
 
 def test_a_messages_own_wish_wins(tokenizer: Any) -> None:
@@ -208,3 +237,66 @@ def test_a_template_without_an_end_of_turn_warns(tokenizer: Any) -> None:
     spec = DatasetSpec(path="x", type="chat_template", chat_template="jinja", chat_template_jinja=jinja)
     convert = RowConverter(spec, DataSection(), tokenizer, LengthRule(64))
     assert any("will not learn to stop" in text for text in convert.warnings)
+
+
+@cache
+def made_detail(tokenizer: Any) -> RowConverter:
+    spec = DatasetSpec(path="x", type="chat_template", chat_template="chatml", message_field_training_detail="detail")
+    return RowConverter(spec, DataSection(), tokenizer, LengthRule(4096))
+
+
+@cache
+def made_encoder(tokenizer: Any) -> BatchEncoder:
+    return BatchEncoder(tokenizer)
+
+
+def truncated(tokenizer: Any, row: Any, limit: int, **spec: Any) -> tuple[str, int]:
+    """The trained text of a row that is cut, and how many tokens were masked for it."""
+    entry = DatasetSpec(path="x", type="chat_template", chat_template="chatml", **spec)
+    convert = RowConverter(entry, DataSection(), tokenizer, LengthRule(limit, "truncate"))
+    kept, rejected, tally = convert.convert([row], 0)
+    assert not rejected
+    if not kept:
+        assert tally.dropped == {"no_trained_token": 1}
+        return "", tally.masked_tokens
+    assert len(kept[0].input_ids) == min(limit, len(kept[0].input_ids))
+    return trained_text(tokenizer, kept[0]), tally.masked_tokens
+
+
+def test_truncation_trains_whole_turns_only(tokenizer: Any) -> None:
+    row = chat_row("Q1", "one two three", "Q2", "four five six")
+    seen = {truncated(tokenizer, row, limit)[0] for limit in range(3, 40)}
+    assert seen == {"", f"one two three{END}", f"one two three{END}four five six{END}"}
+
+
+def test_truncation_masks_all_details_of_a_cut_turn(tokenizer: Any) -> None:
+    row = chat_row("Q", "x")
+    parts = [("one", True), (" two three four", False), (" five", True)]
+    row["messages"][1]["content"] = [{"text": text, "train": train} for text, train in parts]
+    seen = {truncated(tokenizer, row, limit)[0] for limit in range(3, 40)}
+    assert seen == {"", f"one five{END}"}
+
+
+def test_truncation_of_tokenized_rows(tokenizer: Any) -> None:
+    convert = RowConverter(DatasetSpec(path="x"), DataSection(), tokenizer, LengthRule(6, "truncate"))
+    rows = [
+        {"input_ids": list(range(9)), "labels": [-100, 1, 2, -100, 4, 5, 6, 7, -100]},
+        {"input_ids": list(range(9)), "labels": list(range(9))},
+    ]
+    kept, _, tally = convert.convert(rows, 0)  # type: ignore[arg-type]
+    assert [row.labels.tolist() for row in kept] == [[-100, 1, 2, -100, -100, -100], [-100, 1, 2, 3, 4, 5]]
+    assert tally.masked_tokens == 2
+
+
+def test_details_take_whole_tokens_inside_them(tokenizer: Any) -> None:
+    text = "alpha \u00e9t\u00e9 beta-gamma, \u4f60\u597d world 12345"
+    pieces = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    for start in range(0, len(text), 2):
+        for stop in range(start + 1, len(text), 3):
+            row = chat_row("Q", text)
+            row["messages"][1]["detail"] = [{"begin_offset": start, "end_offset": stop - 1, "train": True}]
+            inside = [text[a:b] for a, b in dict.fromkeys(pieces) if start <= a and b <= stop]
+            convert = made_detail(tokenizer)
+            rendered = convert.render(convert.example(row))  # type: ignore[arg-type]
+            encoded = made_encoder(tokenizer).encode([rendered])[0]
+            assert trained_text(tokenizer, encoded) == "".join(inside) + END

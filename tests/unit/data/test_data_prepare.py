@@ -178,10 +178,11 @@ def test_a_bad_row_is_named_by_file_and_line(tokenizer: Any, tmp_path: Path, lin
         run(config, tokenizer, tmp_path)
     assert raised.value.exit_code == 3
     assert [path.name for path in (tmp_path / "cache").iterdir() if path.is_dir()] == []
-    prepared = run(config, tokenizer, tmp_path, skip_bad_rows=True)
+    prepared = run(make_config(entry(path), folder=tmp_path, skip_bad_rows=True), tokenizer, tmp_path)
     assert prepared.report.rows_dropped == {"bad": 1}
-    rejected = Path(prepared.report.rejected_path or "").read_text()
-    assert json.loads(rejected)["place"] == f"{path}, line 3"
+    rejected = json.loads(Path(prepared.report.rejected_path or "").read_text())
+    assert rejected["place"] == f"{path}, line 3"
+    assert rejected["row"] in (line, json.loads(line) if line.endswith("}") else line)
 
 
 def test_the_cache_is_hit_and_knows_what_changes_the_result(data: Path, tokenizer: Any, tmp_path: Path) -> None:

@@ -25,9 +25,8 @@ STEPS = [{"prompt": "2 + 2 + 1?", "completions": ["2 + 2 = 4", "4 + 1 = 6"], "la
 
 def run(kind: Kind, rows: list[Any], type_: Any, tokenizer: Any, tmp_path: Path, **keys: Any) -> Prepared:
     path = write_jsonl(tmp_path / f"{kind}.jsonl", rows)
-    skip = keys.pop("skip_bad_rows", False)
     config = preference_config(kind, {"path": str(path), "type": type_}, **keys)
-    return prepare(config, tokenizer, cache_root=tmp_path / "cache", skip_bad_rows=skip)
+    return prepare(config, tokenizer, cache_root=tmp_path / "cache")
 
 
 def test_pairs(tokenizer: Any, tmp_path: Path) -> None:

@@ -97,6 +97,7 @@ class PreferenceConverter:
             except RowError as error:
                 rejected.append(Rejected(index, error))
                 continue
+            tally.notes.update({note for text in batch[-1].texts for note in text.notes})
             size += sum(len(text.text) for text in batch[-1].texts)
             if size >= _BATCH_CHARS:
                 self._flush(batch, kept, rejected, tally)

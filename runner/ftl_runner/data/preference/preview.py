@@ -15,13 +15,22 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def print_preferences(dataset: Dataset, tokenizer: Any, count: int, stream: TextIO | None = None) -> None:
-    """The first ``count`` rows: every part with its tokens and ids; what is compared or judged is green."""
+def print_preferences(
+    dataset: Dataset, tokenizer: Any, count: int, stream: TextIO | None = None, *, text_only: bool = False
+) -> None:
+    """The first ``count`` rows: every part with its tokens and ids; what is compared or judged is green.
+
+    With ``text_only`` the text of each part alone.
+    """
     out = stream or sys.stdout
     colour = has_colour(out)
     for number in range(min(count, len(dataset))):
         out.write(f"row {number + 1}\n")
         for name, value in dataset[number].items():
+            if text_only and name.endswith("_ids"):
+                text = tokenizer.decode(value, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+                out.write(f"{name.removesuffix('_ids')}: {len(value)} tokens\n{text}\n")
+                continue
             out.write(_part(name, value, tokenizer, dataset[number], colour=colour))
         out.write("\n")
 
