@@ -30,10 +30,9 @@ def preprocess(config: Config, *, num_examples: int, text_only: bool = False) ->
         print_examples(prepared.train.sample, tokenizer, num_examples, text_only=text_only)
         sys.stdout.writelines(f"{line}\n" for line in stream_lines(prepared.report))
         return
-    if num_examples and kind_of(config) is None:
-        print_examples(prepared.train, tokenizer, num_examples, text_only=text_only)
-    elif num_examples:
-        print_preferences(prepared.train, tokenizer, num_examples)
+    if num_examples:
+        show = print_examples if kind_of(config) is None else print_preferences
+        show(prepared.train, tokenizer, num_examples, text_only=text_only)
     print_report(prepared.report)
     sys.stdout.write(_steps(config, len(prepared.train)) + "\n")
     sys.stdout.write(f"lengths of the sequences: {_plot(prepared.report)}\n")

@@ -22,6 +22,11 @@ def test_every_name_that_a_config_may_give_is_shipped() -> None:
     assert set(CHAT_TEMPLATES) - SPECIAL_NAMES == set(shipped_template_names())
 
 
+@pytest.fixture(scope="module")
+def sentence_tokenizer(load_tokenizer: Any) -> Any:
+    return load_tokenizer(bos="<s>", eos="</s>")
+
+
 WRITTEN = [
     ("command_a", "<s>", "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|><|START_RESPONSE|>Hello<|END_RESPONSE|>"),
     ("exaone4", "[|user|]\nHi[|endofturn|]\n", "[|assistant|]\n<think>\n\n</think>\n\nHello[|endofturn|]\n"),
@@ -35,8 +40,8 @@ WRITTEN = [
 
 
 @pytest.mark.parametrize(("name", "start", "end"), WRITTEN)
-def test_what_templates_write(name: str, start: str, end: str, load_tokenizer: Any) -> None:
-    template = resolve_template(load_tokenizer(bos="<s>", eos="</s>"), name)
+def test_what_templates_write(name: str, start: str, end: str, sentence_tokenizer: Any) -> None:
+    template = resolve_template(sentence_tokenizer, name)
     text = template.render(HELLO)
     assert text.startswith(start)
     assert end in text
@@ -47,8 +52,8 @@ NO_TOOLS = ["alpaca", "deepseek_v2", "deepseek_v3", "exaone4", "gemma4", "llama2
 
 
 @pytest.mark.parametrize("name", NO_TOOLS)
-def test_a_role_without_a_place_is_refused(name: str, load_tokenizer: Any) -> None:
-    template = resolve_template(load_tokenizer(bos="<s>", eos="</s>"), name)
+def test_a_role_without_a_place_is_refused(name: str, sentence_tokenizer: Any) -> None:
+    template = resolve_template(sentence_tokenizer, name)
     with pytest.raises(RowError, match="this template knows the roles system, user and assistant, not tool"):
         template.render([*HELLO, {"role": "tool", "content": "3"}])
 

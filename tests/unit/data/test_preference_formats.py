@@ -62,6 +62,7 @@ TALK = {
     "lose": {"from": "bot", "value": "5"},
 }
 
+RESPONSES = {**BRIEF, "instruction": "2 + 2?", "chosen_response": "4", "rejected_response": "5"}
 PASSED = {"prompt": " Q:", "chosen": " 4", "rejected": " 5"}
 
 PAIRS: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, ...]]] = [
@@ -75,7 +76,7 @@ PAIRS: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, ...]]] = [
     (
         "chatml.argilla",
         {"type": "chatml.argilla"},
-        {**BRIEF, "instruction": "2 + 2?", "chosen_response": "4", "rejected_response": "5"},
+        RESPONSES,
         (SYSTEM + ASK, *PAIR),
     ),
     ("chatml.argilla_chat", {"type": "chatml.argilla_chat"}, LISTS, (ASK, *PAIR)),
@@ -83,6 +84,11 @@ PAIRS: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, ...]]] = [
     ("chatml.intel", {"type": "chatml.intel"}, {**BRIEF, "question": "2 + 2?", **ANSWERS}, (SYSTEM + ASK, *PAIR)),
     ("chatml.prompt_pairs", {"type": "chatml.prompt_pairs"}, {"prompt": "2 + 2?", **ANSWERS}, (ASK, *PAIR)),
     ("chatml.ultra", {"type": "chatml.ultra"}, {"prompt": "2 + 2?", **LISTS}, (ASK, *PAIR)),
+    ("chatml", {"type": "chatml"}, {"question": "2 + 2?", **ANSWERS}, (ASK, *PAIR)),
+    ("chatml.default", {"type": "chatml.default"}, RESPONSES, (SYSTEM + ASK, *PAIR)),
+    ("chat_template", {"type": "chat_template"}, {**MESSAGES, **ANSWERS}, (ASK, *PAIR)),
+    ("chat_template, whole", {"type": "chat_template"}, LISTS, (ASK, *PAIR)),
+    ("passthrough.default", {"type": "passthrough.default"}, PASSED, (" Q:", " 4" + END, " 5" + END)),
     (
         "llama3.intel",
         {"type": "llama3.intel"},

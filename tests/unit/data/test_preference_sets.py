@@ -25,9 +25,8 @@ STEPS = [{"prompt": "2 + 2 + 1?", "completions": ["2 + 2 = 4", "4 + 1 = 6"], "la
 
 def run(kind: Kind, rows: list[Any], type_: Any, tokenizer: Any, tmp_path: Path, **keys: Any) -> Prepared:
     path = write_jsonl(tmp_path / f"{kind}.jsonl", rows)
-    skip = keys.pop("skip_bad_rows", False)
     config = preference_config(kind, {"path": str(path), "type": type_}, **keys)
-    return prepare(config, tokenizer, cache_root=tmp_path / "cache", skip_bad_rows=skip)
+    return prepare(config, tokenizer, cache_root=tmp_path / "cache")
 
 
 def test_pairs(tokenizer: Any, tmp_path: Path) -> None:
@@ -146,13 +145,19 @@ def test_what_is_dropped_or_cut_is_said(tokenizer: Any, tmp_path: Path) -> None:
         run("pair", rows[3:], "chatml.intel", tokenizer, tmp_path)
 
 
-def test_the_preview_shows_each_part(tokenizer: Any, tmp_path: Path) -> None:
+def test_the_preview_shows_each_part(tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = run("pair", ROWS[:1], "chatml.intel", tokenizer, tmp_path)
     out = io.StringIO()
     print_preferences(pairs.train, tokenizer, 5, out)
     lines = out.getvalue().splitlines()
     assert [line.split(":")[0] for line in lines if line.endswith("tokens")] == ["prompt", "chosen", "rejected"]
     assert "1(33) <|im_end|>(2)" in lines
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    print_preferences(pairs.train, tokenizer, 1, out)
+    assert "\x1b[32m<|im_end|>(2)\x1b[0m" in out.getvalue()
+    assert "\x1b[31m<|im_start|>(1)\x1b[0m" in out.getvalue()
+    monkeypatch.setenv("NO_COLOR", "1")
     out = io.StringIO()
     print_preferences(run("steps", STEPS, "stepwise_supervised", tokenizer, tmp_path).train, tokenizer, 1, out)
     assert "\\n(right, 198)" in out.getvalue()

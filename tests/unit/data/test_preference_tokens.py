@@ -223,6 +223,10 @@ def test_steps_are_judged_at_their_ends(tokenizer: Any) -> None:
     assert judged(tokenizer, row) == [(first, GOOD), (both, BAD)]
     [row], _ = tokens("steps", tokenizer, [STEPS], {**spec, "train_on_last_step_only": True, "step_separator": " ##"})
     assert judged(tokenizer, row) == [(both.replace("\n", " ##"), BAD)]
+    odd = {**STEPS, "completions": ["2 + 2 = 4\n", "5"]}
+    [row], _ = tokens("steps", tokenizer, [odd], spec)
+    newline = tokenizer("\n", add_special_tokens=False)["input_ids"]
+    assert [row.input_ids[at] for at in (row.labels >= 0).nonzero()[0]] == newline * 2, "separators are never joined"
     cut = {"excess_length_strategy": "truncate"}
     [row], tally = tokens("steps", tokenizer, [STEPS], {**spec, "max_completion_length": 12}, **cut)
     assert judged(tokenizer, row) == [(first, GOOD)]

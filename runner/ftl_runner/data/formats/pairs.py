@@ -68,6 +68,28 @@ def columns(spec: DatasetSpec, data: DataSection, variant: str) -> PairFormat:
     return convert
 
 
+def any_columns(spec: DatasetSpec, data: DataSection, variant: str) -> PairFormat:
+    """A question and two answers under the first of the usual names that the row has. ``variant`` names a template."""
+
+    def convert(row: Row) -> Pair:
+        question = _first(row, ("prompt", "input", "question", "instruction"))
+        chosen, rejected = (_first(row, (name, f"{name}_response")) for name in ("chosen", "rejected"))
+        return columns(spec, data, f"{variant}:{question}:{chosen}:{rejected}")(row)
+
+    return convert
+
+
+def _first(row: Row, names: tuple[str, ...]) -> str:
+    return next((name for name in names if name in row), names[0])
+
+
+def messages_or_argilla(spec: DatasetSpec, data: DataSection, variant: str) -> PairFormat:
+    """Rows with a column of messages, or those of ``chat_template.argilla``."""
+    with_messages, without = messages(spec, data, ""), argilla(spec, data, "")
+    question = spec.field_messages or "messages"
+    return lambda row: (with_messages if question in row else without)(row)
+
+
 def argilla(spec: DatasetSpec, data: DataSection, variant: str) -> PairFormat:
     """chosen, rejected: conversations, or answers alone behind a column prompt."""
     whole, apart = conversations(spec, data, ""), columns(spec, data, ":prompt:chosen:rejected")

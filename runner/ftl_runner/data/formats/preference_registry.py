@@ -41,7 +41,7 @@ def _pair_family(template: str) -> dict[str, Entry]:
 
     return {
         f"{template}.argilla": entry("instruction", answers, "chosen_response", "rejected_response"),
-        f"{template}.default": entry("instruction", answers, "chosen_response", "rejected_response"),
+        f"{template}.default": Entry("pairs:any_columns", {"input": "2 + 2?", **_ANSWERS}, template, template),
         f"{template}.argilla_chat": Entry("pairs:conversations", _LISTS, template, template),
         f"{template}.icr": entry("input", _ANSWERS),
         f"{template}.intel": entry("question", _ANSWERS),
@@ -69,7 +69,7 @@ def _unpaired_family(template: str) -> dict[str, Entry]:
 PAIRS: Mapping[str, Entry] = {
     "chat_template.default": Entry("pairs:messages", _MESSAGES),
     "chat_template.argilla_chat": Entry("pairs:conversations", _LISTS),
-    "chat_template": Entry("pairs:argilla", {**_SYSTEM, "prompt": "2 + 2?", **_LISTS}),
+    "chat_template": Entry("pairs:messages_or_argilla", {**_SYSTEM, "prompt": "2 + 2?", **_LISTS}),
     "chat_template.load": Entry("pairs:argilla", {**_SYSTEM, "prompt": "2 + 2?", **_LISTS}),
     "chat_template.argilla": Entry("pairs:argilla", {**_SYSTEM, **_LISTS}),
     **_pair_family("chatml"),
@@ -184,6 +184,7 @@ def _find(spec: DatasetSpec, kind: Kind, config: Config, tokenizer: Any) -> Pref
     name = (spec.type or "").strip()
     if not name and kind in ("task", "steps"):
         name = next(iter(group.types))
+    name = _full_name(name, group)
     entry = group.types.get(name)
     if entry is not None:
         made = load_format(entry.target, spec, data, entry.variant)
@@ -196,10 +197,17 @@ def _find(spec: DatasetSpec, kind: Kind, config: Config, tokenizer: Any) -> Pref
     return own_transform(spec, load_format(own.target, spec, data, own.variant), group.shape, config, tokenizer)
 
 
+def _full_name(name: str, group: Group) -> str:
+    """``chatml`` means ``chatml.default``, and ``passthrough.default`` means ``passthrough``, as in Axolotl."""
+    if name in group.types or f"{name}.default" not in group.types:
+        return name if name in group.types else name.removesuffix(".default")
+    return f"{name}.default"
+
+
 def template_of(spec: DatasetSpec, kind: Kind) -> tuple[str | None, bool] | None:
     """The shipped template that a type fixes (None: the config's), and whether its rows need one; None without any."""
     name = spec.type.strip() if isinstance(spec.type, str) else "user_defined.default" if spec.type else ""
-    entry = _BY_KIND[kind].types.get(name)
+    entry = _BY_KIND[kind].types.get(_full_name(name, _BY_KIND[kind]))
     if entry is None:
         return None if kind == "steps" else (None, False)
     if entry.target.endswith((":written", ":stepwise")):
@@ -209,7 +217,7 @@ def template_of(spec: DatasetSpec, kind: Kind) -> tuple[str | None, bool] | None
 
 def is_own_function(name: str, kind: Kind) -> bool:
     """Whether ``type:`` is the dotted path of a function of the user's own."""
-    if name in _BY_KIND[kind].types or name in REGISTRY:
+    if name in REGISTRY or _full_name(name, _BY_KIND[kind]) in _BY_KIND[kind].types:
         return False
     return "." in name and not any(name in group.types for group in GROUPS)
 

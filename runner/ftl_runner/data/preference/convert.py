@@ -97,6 +97,7 @@ class PreferenceConverter:
             except RowError as error:
                 rejected.append(Rejected(index, error))
                 continue
+            tally.notes.update({note for text in batch[-1].texts for note in text.notes})
             size += sum(len(text.text) for text in batch[-1].texts)
             if size >= _BATCH_CHARS:
                 self._flush(batch, kept, rejected, tally)
@@ -142,17 +143,19 @@ class PreferenceConverter:
         for written, prompt in zip(batch, prompts, strict=True):
             parts = [next(answers) for _ in written.answers]
             try:
-                kept.append(self._row(written.example, prompt, _checked(parts), tally))
+                kept.append(self._row(written, prompt, _checked(parts), tally))
             except DroppedError as drop:
                 tally.dropped[drop.reason] += 1
                 tally.dropped_tokens[drop.reason] += drop.tokens
             except RowError as error:
                 rejected.append(Rejected(written.index, error))
 
-    def _row(self, example: Preference, prompt: Ints, answers: list[Ints], tally: Tally) -> Encoded:
+    def _row(self, written: _Written, prompt: Ints, answers: list[Ints], tally: Tally) -> Encoded:
         """The example as one row of tokens within the limits."""
+        example = written.example
         if isinstance(example, Steps):
-            marked = _mark_steps(prompt, answers, example.right, self._spec.train_on_last_step_only)
+            numbers = [span.turn for span in written.texts[0].spans]
+            marked = _mark_steps(prompt, answers, numbers, example.right, self._spec.train_on_last_step_only)
             return self._limits.fit_steps(marked, tally)
         if isinstance(example, Task):
             self._limits.check_alone(prompt)
@@ -178,18 +181,18 @@ def _joined(prompt: Ints, answers: Sequence[Ints], marks: Sequence[int]) -> Enco
     return Encoded(ids, labels, labels)
 
 
-def _mark_steps(prompt: Ints, steps: Sequence[Ints], right: Sequence[bool], last_only: bool | None) -> Encoded:
-    """Each step's judgement stands on its last token; the turns of the row are its steps, -1 for the problem."""
-    labels = [np.full(len(prompt), IGNORE_INDEX)]
-    turns = [np.full(len(prompt), -1)]
-    for number, (step, good) in enumerate(zip(steps, right, strict=True)):
-        marks = np.full(len(step), IGNORE_INDEX)
-        if len(step) and (not last_only or number == len(right) - 1):
-            marks[-1] = GOOD if good else BAD
-        labels.append(marks)
-        turns.append(np.full(len(step), number))
-    ids = np.concatenate([prompt, *steps])
-    return Encoded(ids, np.concatenate(labels).astype(np.int32), np.concatenate(turns).astype(np.int32))
+def _mark_steps(
+    prompt: Ints, parts: Sequence[Ints], numbers: Sequence[int], right: Sequence[bool], last_only: bool | None
+) -> Encoded:
+    """Each step's judgement stands on the last token of its separator; turns are steps, -1 for the problem."""
+    ids = np.concatenate([prompt, *parts])
+    turns = np.repeat([-1, *numbers], [len(prompt), *map(len, parts)]).astype(np.int32)
+    labels = np.full(len(ids), IGNORE_INDEX, dtype=np.int32)
+    for number, good in enumerate(right):
+        tokens = np.flatnonzero(turns == number)
+        if len(tokens) and (not last_only or number == len(right) - 1):
+            labels[tokens[-1]] = GOOD if good else BAD
+    return Encoded(ids, labels, turns)
 
 
 def _task_json(task: Task) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from ftl_runner.data.convert import LengthRule, Tally
 from ftl_runner.data.encode import IGNORE_INDEX, Encoded, Ints
 from ftl_runner.data.errors import RowError
+from ftl_runner.data.length_bins import even_top, power_top
 
 
 class DroppedError(Exception):
@@ -46,7 +47,7 @@ class Limits:
         if longest <= limit:
             return prompt, list(answers)
         room = max(0, limit - len(prompt))
-        self._count_long(tokens, sum(max(0, len(answer) - room) for answer in answers), tally)
+        self._count_long(longest, tokens, sum(max(0, len(answer) - room) for answer in answers), tally)
         self._refuse_long("prompt and answer", longest, "sequence_len", limit, tokens)
         if not room:
             raise DroppedError("prompt_too_long", tokens)
@@ -66,7 +67,7 @@ class Limits:
         if self.max_completion_length is not None:
             limit = min(limit, int(np.argmax(row.turns >= 0)) + self.max_completion_length)
         if length > limit:
-            self._count_long(length, length - limit, tally)
+            self._count_long(length, length, length - limit, tally)
             self._refuse_long("problem and steps", length, "sequence_len (or max_completion_length)", limit, length)
             row = Encoded(row.input_ids[:limit], row.labels[:limit], row.turns[:limit])
         if not (row.labels != IGNORE_INDEX).any():
@@ -104,8 +105,11 @@ class Limits:
         if self.rule.strategy == "drop":
             raise DroppedError("too_long", tokens)
 
-    def _count_long(self, tokens: int, excess: int, tally: Tally) -> None:
+    def _count_long(self, longest: int, tokens: int, excess: int, tally: Tally) -> None:
         tally.long_rows += 1
+        tally.longest_row = max(tally.longest_row, longest)
+        tally.long_lengths[power_top(tokens)] += 1
+        tally.long_bins[even_top(tokens, self.rule.sequence_len)] += 1
         tally.long_tokens += tokens
         tally.excess_tokens += excess
 

@@ -93,13 +93,15 @@ class TextWriter:
         return Rendered(self._inference_prompt(renderer, prompt.conversation), [])
 
     def steps(self, steps: Steps, separator: str) -> Rendered:
-        """Problem and steps as one text; each span is a step with its separator."""
+        """Problem and steps as one text; each step has a span and its separator another, with the step's number."""
         rendered = self._plain().render(Segments((Segment(steps.prompt, False), Segment("x", True)), add_eos=False))
         text = rendered.text[: rendered.spans[-1].start]
         spans: list[Span] = []
         for number, step in enumerate(steps.steps):
-            spans.append(Span(len(text), len(text) + len(step) + len(separator), number))
-            text += step + separator
+            for part in (step, separator):
+                if part:
+                    spans.append(Span(len(text), len(text) + len(part), number))
+                    text += part
         return Rendered(text, spans)
 
     def _inference_prompt(self, renderer: TurnRenderer, conversation: Conversation) -> str:
