@@ -107,7 +107,7 @@ class TokenTrainer(Trainer):  # type: ignore[misc]
         """Every row once: ranks that have fewer get rows without labels, in place of rows of another rank."""
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
         together = self.args.eval_batch_size * self.args.world_size
-        if self.args.world_size > 1 and not isinstance(rows, str) and len(rows) % together:
+        if self.args.world_size > 1 and hasattr(rows, "__getitem__") and not isinstance(rows, str | dict):
             rows = _Filled(rows, together)
         return super().get_eval_dataloader(rows)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -18,6 +19,15 @@ from tests.unit.runner.tiny_models import packed_rows, sequences, tiny_causal_mo
 IGNORE = -100
 GROUPS = [[0, 1, 2], [3, 4]]
 PACKING = config_of("sample_packing: true")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Tiny tensors: more threads only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def result_of(model: Any, batch: dict[str, torch.Tensor]) -> tuple[float, torch.Tensor, list[torch.Tensor]]:
