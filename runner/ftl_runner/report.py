@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ftl_config.protocol import EventType
 from ftl_runner.context import RunContext
 from ftl_runner.metrics import make_metrics
+from ftl_runner.models.plain_lora import write_plain_lora
 from ftl_runner.samples import draw_samples
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def finish_run(context: RunContext, trainer: TokenTrainer, tokenizer: Any, prepa
     context.ranks.barrier()
     tokens = sum(context.ranks.gather(int(trainer.token_count.seen)))
     if context.ranks.is_main:
+        write_plain_lora(trainer.model, context.output_dir)
         tokenizer.save_pretrained(str(context.output_dir))
         samples = draw_samples(context, trainer, tokenizer)
         for sample in samples:

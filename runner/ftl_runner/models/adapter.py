@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ftl_runner.models.freeze import freeze_all_but
+from ftl_runner.models.plain_lora import remember_start
 from ftl_runner.models.targets import check_targeted, check_targets, linear_module_names
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def add_adapter(model: Any, config: Config) -> Any:
     check_targets(model, config)
     adapted = get_peft_model(model, lora_config(config, model), autocast_adapter_dtype=autocast)
     check_targeted(adapted, config)
+    remember_start(adapted)
     return adapted
 
 
