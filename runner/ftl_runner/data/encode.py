@@ -7,8 +7,9 @@ parts, so that a trained span begins where the inference prompt ends and the tra
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -21,6 +22,10 @@ from ftl_runner.data.turns import Rendered
 
 IGNORE_INDEX = -100
 """The label that cross entropy leaves out (PyTorch's default)."""
+
+_HUGE_CHARS = 1 << 22
+_PART_CHARS = 1 << 18
+_WORD = re.compile(r"\w \w")
 
 Ints: TypeAlias = npt.NDArray[np.int32]
 Longs: TypeAlias = npt.NDArray[np.int64]
@@ -65,6 +70,10 @@ class BatchEncoder:
         return self._encode_by_lengths(rows, self._lengths)
 
     def _encode_by_lengths(self, rows: Sequence[Rendered], table: Longs) -> list[Encoded]:
+        if self._splits_cleanly and any(len(row.text) > _HUGE_CHARS for row in rows):
+            return [
+                self._encode_huge(row, table) if len(row.text) > _HUGE_CHARS else self.encode([row])[0] for row in rows
+            ]
         ids = self._ids([row.text for row in rows])
         measures = [_byte_measures(row) for row in rows]
         usable = [self._keeps_text is None or row.text.isascii() or self._keeps_text(row.text) for row in rows]
@@ -90,12 +99,19 @@ class BatchEncoder:
         """Tokenize the row in parts that end at ``cuts`` (characters)."""
         if not self._splits_cleanly:
             return self._encode_with_offsets(row)
-        ids = np.concatenate(self._ids(_parts(row.text, cuts)))
+        ids = np.concatenate([ids for group in _groups(_parts(row.text, cuts)) for ids in self._ids(group)])
         measures = [_byte_measures(row)]
         batch = _Batch.build([ids], measures, table, 0, [True])
         if not batch.exact[0]:
             return self._encode_with_offsets(row)
         return _labelled(ids, batch.mark([row], measures).turns)
+
+    def _encode_huge(self, row: Rendered, table: Longs) -> Encoded:
+        """In parts that end before a word: the same tokens, and not gigabytes of encodings at a time."""
+        edges = [edge for span in row.spans if span.exact for edge in (span.start, span.end)]
+        starts = range(_PART_CHARS, len(row.text) - _PART_CHARS, _PART_CHARS)
+        words = (_WORD.search(row.text, start, start + _PART_CHARS) for start in starts)
+        return self._split_and_encode(row, [*edges, *(word.start() + 1 for word in words if word)], table)
 
     def _encode_with_offsets(self, row: Rendered) -> Encoded:
         """Through the tokenizer's own offsets: for text that it normalizes."""
@@ -167,6 +183,18 @@ class BatchEncoder:
 def _parts(text: str, cuts: Sequence[int]) -> list[str]:
     edges = sorted({0, len(text), *cuts})
     return [text[a:b] for a, b in pairwise(edges)]
+
+
+def _groups(parts: Sequence[str]) -> Iterator[list[str]]:
+    """Parts in turn, as many at a time as may be in memory as encodings."""
+    group: list[str] = []
+    for part in parts:
+        group.append(part)
+        if sum(map(len, group)) > _HUGE_CHARS:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def _labelled(ids: Ints, turns: Ints) -> Encoded:
