@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ftl_runner.data.token_lengths import keeps_text, token_byte_lengths
-from ftl_runner.data.turns import Rendered
+from ftl_runner.data.turns import Rendered, Span
 
 IGNORE_INDEX = -100
 """The label that cross entropy leaves out (PyTorch's default)."""
@@ -49,6 +49,8 @@ class BatchEncoder:
         self._lengths: Longs | None = None
         self._splits_cleanly = False
         """Parts of a text tokenize as parts: no space is put before each of them."""
+        self._rejoins_space = False
+        """Two line breaks are other tokens before a word than at the end of a text: GPT-2's way."""
         self._prefix = 0
         """Bytes that the tokenizer puts before a text: the space of Llama 2."""
         if self._backend is not None:
@@ -59,6 +61,7 @@ class BatchEncoder:
                 probe = self._backend.encode("a", add_special_tokens=False).ids
                 self._prefix = max(0, int(self._lengths[probe].sum()) - 1)
                 self._splits_cleanly = int(self._lengths[probe].sum()) == 1
+                self._rejoins_space = self._splits_cleanly and not _same_start(self._backend, "x\n\n", "x\n\ny")
         self._keeps_text = keeps_text(self._backend) if self._backend is not None else None
 
     def encode(self, rows: Sequence[Rendered]) -> list[Encoded]:
@@ -74,7 +77,7 @@ class BatchEncoder:
             return [
                 self._encode_huge(row, table) if len(row.text) > _HUGE_CHARS else self.encode([row])[0] for row in rows
             ]
-        ids = self._ids([row.text for row in rows])
+        ids = self._ids_of_rows(rows)
         measures = [_byte_measures(row) for row in rows]
         usable = [self._keeps_text is None or row.text.isascii() or self._keeps_text(row.text) for row in rows]
         batch = _Batch.build(ids, measures, table, self._prefix, usable)
@@ -89,6 +92,14 @@ class BatchEncoder:
                 part = slice(batch.bounds[number], batch.bounds[number + 1])
                 result.append(_labelled(ids[number], marks.turns[part]))
         return result
+
+    def _ids_of_rows(self, rows: Sequence[Rendered]) -> list[Ints]:
+        """Ids of whole rows; split behind whitespace that would tokenize otherwise at the end of a prompt."""
+        if not self._rejoins_space:
+            return self._ids([row.text for row in rows])
+        parts = [_parts(row.text, [span.start for span in row.spans if _follows_space(row, span)]) for row in rows]
+        ids = iter(self._ids([text for texts in parts for text in texts]))
+        return [np.concatenate([next(ids) for _ in texts]) if texts else np.zeros(0, np.int32) for texts in parts]
 
     def _ids(self, texts: Sequence[str]) -> list[Ints]:
         assert self._backend is not None
@@ -180,9 +191,18 @@ class BatchEncoder:
         return str(self._tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False))
 
 
+def _same_start(backend: Any, start: str, text: str) -> bool:
+    first, whole = (backend.encode(each, add_special_tokens=False).ids for each in (start, text))
+    return bool(whole[: len(first)] == first)
+
+
 def _parts(text: str, cuts: Sequence[int]) -> list[str]:
     edges = sorted({0, len(text), *cuts})
     return [text[a:b] for a, b in pairwise(edges)]
+
+
+def _follows_space(row: Rendered, span: Span) -> bool:
+    return span.exact and row.text[max(0, span.start - 2) : span.start].isspace() and span.start > 1
 
 
 def _groups(parts: Sequence[str]) -> Iterator[list[str]]:
