@@ -56,11 +56,12 @@ def train(loaded: LoadedConfig) -> None:
 
 @click.option("--chat", is_flag=True, help="Hold a conversation instead of answering one prompt.")
 @click.option("--max-new-tokens", default=256, show_default=True, type=click.IntRange(min=1))
+@click.option("--show-prompt", is_flag=True, help="Print what the model is given, as JSON, on standard error.")
 @config_command("Answer a prompt from standard input with the tuned model.")
-def inference(loaded: LoadedConfig, chat: bool, max_new_tokens: int) -> None:
+def inference(loaded: LoadedConfig, chat: bool, max_new_tokens: int, show_prompt: bool) -> None:
     from ftl_runner.inference import run_inference
 
-    run_inference(loaded.config, chat=chat, max_new_tokens=max_new_tokens)
+    run_inference(loaded.config, chat=chat, max_new_tokens=max_new_tokens, show_prompt=show_prompt)
 
 
 @config_command("Merge the adapter into its base model.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,7 @@ def load_for_inference(config: Config) -> tuple[Any, Any]:
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
 
 
-def run_inference(config: Config, *, chat: bool, max_new_tokens: int) -> None:
+def run_inference(config: Config, *, chat: bool, max_new_tokens: int, show_prompt: bool = False) -> None:
     """Answer one prompt read from standard input, or hold a conversation until an empty line or end of file."""
     model, tokenizer = load_for_inference(config)
     messages: list[dict[str, str]] = []
@@ -53,7 +54,10 @@ def run_inference(config: Config, *, chat: bool, max_new_tokens: int) -> None:
         if not prompt:
             return
         messages = [*messages, {"role": "user", "content": prompt}]
-        answer = generate(model, tokenizer, _render(config, tokenizer, messages), max_new_tokens)
+        text = _render(config, tokenizer, messages)
+        if show_prompt:
+            sys.stderr.write(f"prompt: {json.dumps(text, ensure_ascii=False)}\n")
+        answer = generate(model, tokenizer, text, max_new_tokens)
         sys.stdout.write(answer + "\n")
         sys.stdout.flush()
         if not chat:

@@ -83,9 +83,18 @@ def preprocess(
 @click.option(
     "--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Length of an answer."
 )
-def inference(source: str, overrides: tuple[str, ...], allow_unknown: bool, chat: bool, max_new_tokens: int) -> None:
+@click.option("--show-prompt", is_flag=True, help="Print what the model is given, as JSON, on standard error.")
+def inference(
+    source: str,
+    overrides: tuple[str, ...],
+    allow_unknown: bool,
+    chat: bool,
+    max_new_tokens: int,
+    show_prompt: bool,
+) -> None:
     """Answer prompts with CONFIG's tuned model; a prompt may come from standard input."""
-    options = [*(["--chat"] if chat else []), f"--max-new-tokens={max_new_tokens}"]
+    flags = [*(["--chat"] if chat else []), *(["--show-prompt"] if show_prompt else [])]
+    options = [*flags, f"--max-new-tokens={max_new_tokens}"]
     _become_runner("inference", source, overrides, options, allow_unknown=allow_unknown)
 
 

@@ -7,8 +7,9 @@ parts, so that a trained span begins where the inference prompt ends and the tra
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -17,10 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ftl_runner.data.token_lengths import keeps_text, token_byte_lengths
-from ftl_runner.data.turns import Rendered
+from ftl_runner.data.turns import Rendered, Span
 
 IGNORE_INDEX = -100
 """The label that cross entropy leaves out (PyTorch's default)."""
+
+_HUGE_CHARS = 1 << 22
+_PART_CHARS = 1 << 18
+_WORD = re.compile(r"\w \w")
 
 Ints: TypeAlias = npt.NDArray[np.int32]
 Longs: TypeAlias = npt.NDArray[np.int64]
@@ -46,6 +51,8 @@ class BatchEncoder:
         self._lengths: Longs | None = None
         self._splits_cleanly = False
         """Parts of a text tokenize as parts: no space is put before each of them."""
+        self._rejoins_space = False
+        """Two line breaks are other tokens before a word than at the end of a text: GPT-2's way."""
         self._prefix = 0
         """Bytes that the tokenizer puts before a text: the space of Llama 2."""
         if self._backend is not None:
@@ -56,6 +63,7 @@ class BatchEncoder:
                 probe = self._backend.encode("a", add_special_tokens=False).ids
                 self._prefix = max(0, int(self._lengths[probe].sum()) - 1)
                 self._splits_cleanly = int(self._lengths[probe].sum()) == 1
+                self._rejoins_space = self._splits_cleanly and not _same_start(self._backend, "x\n\n", "x\n\ny")
         self._keeps_text = keeps_text(self._backend) if self._backend is not None else None
 
     def encode(self, rows: Sequence[Rendered]) -> list[Encoded]:
@@ -67,7 +75,11 @@ class BatchEncoder:
         return self._encode_by_lengths(rows, self._lengths)
 
     def _encode_by_lengths(self, rows: Sequence[Rendered], table: Longs) -> list[Encoded]:
-        ids = self._ids([row.text for row in rows])
+        if self._splits_cleanly and any(len(row.text) > _HUGE_CHARS for row in rows):
+            return [
+                self._encode_huge(row, table) if len(row.text) > _HUGE_CHARS else self.encode([row])[0] for row in rows
+            ]
+        ids = self._ids_of_rows(rows)
         measures = [_byte_measures(row) for row in rows]
         usable = [self._keeps_text is None or row.text.isascii() or self._keeps_text(row.text) for row in rows]
         batch = _Batch.build(ids, measures, table, self._prefix, usable)
@@ -83,6 +95,14 @@ class BatchEncoder:
                 result.append(_labelled(ids[number], marks.turns[part]))
         return result
 
+    def _ids_of_rows(self, rows: Sequence[Rendered]) -> list[Ints]:
+        """Ids of whole rows; split behind whitespace that would tokenize otherwise at the end of a prompt."""
+        if not self._rejoins_space:
+            return self._ids([row.text for row in rows])
+        parts = [_parts(row.text, [span.start for span in row.spans if _follows_space(row, span)]) for row in rows]
+        ids = iter(self._ids([text for texts in parts for text in texts]))
+        return [np.concatenate([next(ids) for _ in texts]) if texts else np.zeros(0, np.int32) for texts in parts]
+
     def _ids(self, texts: Sequence[str]) -> list[Ints]:
         assert self._backend is not None
         encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
@@ -92,12 +112,19 @@ class BatchEncoder:
         """Tokenize the row in parts that end at ``cuts`` (characters)."""
         if not self._splits_cleanly:
             return self._encode_with_offsets(row)
-        ids = np.concatenate(self._ids(_parts(row.text, cuts)))
+        ids = np.concatenate([ids for group in _groups(_parts(row.text, cuts)) for ids in self._ids(group)])
         measures = [_byte_measures(row)]
         batch = _Batch.build([ids], measures, table, 0, [True])
         if not batch.exact[0]:
             return self._encode_with_offsets(row)
         return _labelled(ids, batch.mark([row], measures).turns)
+
+    def _encode_huge(self, row: Rendered, table: Longs) -> Encoded:
+        """In parts that end before a word: the same tokens, and not gigabytes of encodings at a time."""
+        edges = [edge for span in row.spans if span.exact for edge in (span.start, span.end)]
+        starts = range(_PART_CHARS, len(row.text) - _PART_CHARS, _PART_CHARS)
+        words = (_WORD.search(row.text, start, start + _PART_CHARS) for start in starts)
+        return self._split_and_encode(row, [*edges, *(word.start() + 1 for word in words if word)], table)
 
     def _encode_with_offsets(self, row: Rendered) -> Encoded:
         """Through the tokenizer's own offsets: for text that it normalizes."""
@@ -166,9 +193,30 @@ class BatchEncoder:
         return str(self._tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False))
 
 
+def _same_start(backend: Any, start: str, text: str) -> bool:
+    first, whole = (backend.encode(each, add_special_tokens=False).ids for each in (start, text))
+    return bool(whole[: len(first)] == first)
+
+
 def _parts(text: str, cuts: Sequence[int]) -> list[str]:
     edges = sorted({0, len(text), *cuts})
     return [text[a:b] for a, b in pairwise(edges)]
+
+
+def _follows_space(row: Rendered, span: Span) -> bool:
+    return span.exact and row.text[max(0, span.start - 2) : span.start].isspace() and span.start > 1
+
+
+def _groups(parts: Sequence[str]) -> Iterator[list[str]]:
+    """Parts in turn, as many at a time as may be in memory as encodings."""
+    group: list[str] = []
+    for part in parts:
+        group.append(part)
+        if sum(map(len, group)) > _HUGE_CHARS:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def _labelled(ids: Ints, turns: Ints) -> Encoded:

@@ -92,6 +92,17 @@ def test_renders_do_not_grow_with_the_conversation(kind: str, tokenizer: Any, re
     assert counts[1] == counts[0] or kind == "looked at"
 
 
+def test_a_conversation_is_tokenized_once(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts: list[str] = []
+    real = BatchEncoder._ids
+    monkeypatch.setattr(BatchEncoder, "_ids", lambda self, given: texts.extend(given) or real(self, given))
+    convert = make(tokenizer, chat_template="chatml")
+    for turns in (4, 80):
+        texts.clear()
+        convert.convert([chat_row(*["text"] * turns)], 0)
+        assert len(texts) == 1
+
+
 def test_reasoning_of_every_answer_is_cut_by_the_template(tokenizer: Any) -> None:
     row = chat_row(*[text for n in range(5) for text in ("Q", f"<think>\nwhy {n}\n</think>\n\nA{n}")])
     last = f"<think>\nwhy 4\n</think>\n\nA4{END}"

@@ -120,3 +120,5 @@ def test_inference_prompt_is_a_prefix_that_ends_where_training_begins(
         assert rendered.text[: span.start] == prompt
         begins = int((row.turns == span.turn).nonzero()[0][0])
         assert text_of(convert._tokenizer, ids[:begins]) == prompt
+        if number == answers[0]:
+            assert ids[:begins] == convert._tokenizer.encode(prompt, add_special_tokens=False)

@@ -43,6 +43,9 @@ def test_sample_prompts_are_prefixes_of_the_training_text(kind: str, tokenizer: 
     assert text.startswith(sample.prompt)
     if kind != "completion":
         assert text.startswith(sample.prompt + sample.answer)
+        ids = tokenizer.encode(sample.prompt, add_special_tokens=False)
+        assert prepared.train[0]["input_ids"][: len(ids)] == ids
+        assert set(prepared.train[0]["labels"][: len(ids)]) <= {-100} or kind == "chat"
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "completion"])

@@ -13,6 +13,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import ByT5Tokenizer, PreTrainedTokenizer, PreTrainedTokenizerFast
 
 from ftl_config.schema.data import DataSection, DatasetSpec
+from ftl_runner.data import encode
 from ftl_runner.data.convert import LengthRule, RowConverter
 from ftl_runner.data.encode import BatchEncoder
 from ftl_runner.data.turns import Rendered, Span
@@ -162,6 +163,22 @@ def test_special_tokens_that_swallow_whitespace() -> None:
     row = Rendered("<|x|>\n\nHello world</s>", [Span(7, 22, 0)])
     encoded = BatchEncoder(tokenizer).encode([row])[0]
     assert tokenizer.decode(encoded.input_ids[encoded.turns == 0].tolist()) == "Hello world</s>"
+
+
+def test_a_huge_row_is_tokenized_in_parts_into_the_same_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = fast("byte level")
+    text = "The quick brown fox, it's 12 years old;\n\n" * 300
+    row = Rendered(f"{text}<|im_end|>{text}", [Span(len(text), len(text) + 10, 0)])
+    whole = BatchEncoder(tokenizer).encode([row])[0]
+    monkeypatch.setattr(encode, "_HUGE_CHARS", 2000)
+    monkeypatch.setattr(encode, "_PART_CHARS", 500)
+    sizes: list[int] = []
+    real = BatchEncoder._ids
+    monkeypatch.setattr(BatchEncoder, "_ids", lambda self, texts: sizes.extend(map(len, texts)) or real(self, texts))
+    parts = BatchEncoder(tokenizer).encode([row])[0]
+    assert max(sizes) < 1000
+    assert parts.input_ids.tolist() == whole.input_ids.tolist()
+    assert parts.labels.tolist() == whole.labels.tolist()
 
 
 class SpacedCharacters(PreTrainedTokenizer):
