@@ -60,6 +60,7 @@ def base(tiny_model: Path, tmp_path: Path) -> dict[str, Any]:
 
 def user(hub: Hub, folder: Path, token: str | None) -> Ftl:
     """A user with an empty cache of the hub."""
+    folder.mkdir()
     environment = {**hub.environment, "HF_HOME": str(folder / "hf"), **({"HF_TOKEN": token} if token else {})}
     return Ftl(folder / "home", folder, environment)
 

@@ -47,6 +47,8 @@ class Hub:
     repos: dict[str, HubRepo] = field(default_factory=dict)
     url: str = ""
     asked: list[str] = field(default_factory=list)
+    large: dict[str, bytes] = field(default_factory=dict)
+    """Uploaded large files by SHA-256, named by commits afterwards."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -71,6 +73,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._serve()
 
+    def do_PUT(self) -> None:
+        self._serve()
+
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
@@ -81,6 +86,13 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if match := re.fullmatch(r"/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
                 self._file(*match.groups())
+            elif path == "/api/validate-yaml":
+                self._json({"errors": [], "warnings": []})
+            elif match := re.fullmatch(r"/datasets/[^/]+/[^/]+\.git/info/lfs/objects/batch", path):
+                self._large_files(json.loads(body))
+            elif path.startswith("/large/"):
+                self.hub.large[path.removeprefix("/large/")] = body
+                self._json({})
             elif path == "/api/repos/create":
                 self._create(json.loads(body))
             elif match := re.fullmatch(r"/api/datasets/([^/]+/[^/]+?)(?:/(\w[\w-]*)/?([^/]*)/?(.*))?", path):
@@ -115,7 +127,9 @@ class _Handler(BaseHTTPRequestHandler):
             )
         elif verb == "preupload":
             files = json.loads(body)["files"]
-            self._json({"files": [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in files]})
+            modes = {f["path"]: "lfs" if f["path"].endswith(".parquet") else "regular" for f in files}
+            told = [{"path": path, "uploadMode": mode, "shouldIgnore": False} for path, mode in modes.items()]
+            self._json({"files": told})
         elif verb == "commit":
             self._commit(repo, revision, body)
         else:
@@ -159,7 +173,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             raise _Refused(401, "")
         name = f"{wanted.get('organization') or 'me'}/{wanted['name']}"
-        self.hub.repos[name] = HubRepo(private=bool(wanted.get("private")))
+        self.hub.repos[name] = HubRepo(private=wanted.get("visibility") == "private")
         self._json({"url": f"{self.hub.url}/datasets/{name}", "id": name})
 
     def _commit(self, repo: HubRepo, revision: str, body: bytes) -> None:
@@ -170,10 +184,19 @@ class _Handler(BaseHTTPRequestHandler):
             value = record["value"]
             if record["key"] == "file":
                 repo.revisions[revision][value["path"]] = base64.b64decode(value["content"])
+            elif record["key"] == "lfsFile":
+                repo.revisions[revision][value["path"]] = self.hub.large[value["oid"]]
             elif record["key"] == "deletedFile":
                 repo.revisions[revision].pop(value["path"], None)
         sha = repo.sha(revision)
         self._json({"commitUrl": f"{self.hub.url}/commit/{sha}", "commitOid": sha, "pullRequestUrl": None})
+
+    def _large_files(self, wanted: dict[str, Any]) -> None:
+        objects = [
+            {**each, "actions": {"upload": {"href": f"{self.hub.url}/large/{each['oid']}", "header": {}}}}
+            for each in wanted["objects"]
+        ]
+        self._json({"transfer": "basic", "objects": objects})
 
     def _json(self, value: Any) -> None:
         self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})

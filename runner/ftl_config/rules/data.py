@@ -167,7 +167,7 @@ def stream_has_no_end(config: Config) -> Iterator[Finding]:
     if not keys:
         return
     if config.training.max_steps is None:
-        yield error(f"is needed with {keys[0]}: the length of a stream is not known", "max_steps", keys[0])
+        yield error("needs max_steps: the length of a stream is not known", keys[0], "max_steps")
     if config.data.val_set_size:
         yield error(f"cannot be combined with {keys[0]}", "val_set_size", keys[0], hint="use test_datasets")
     if config.data.dataset_exact_deduplication:

@@ -106,7 +106,7 @@ def _asked(call: Callable[[], Result], url: str) -> Result:
         try:
             return call()
         except Exception as error:  # each filesystem has its own exceptions
-            if _may_pass(error):
+            if may_pass(error):
                 raise _PassingFault(_first_line(error)) from error
             raise
 
@@ -121,12 +121,13 @@ class _PassingFault(Exception):
     """A fault that may be gone at the next try; its cause says what it was."""
 
 
-def _may_pass(error: BaseException) -> bool:
+def may_pass(error: BaseException) -> bool:
+    """Whether a fault may be gone at the next try: no connection, a timeout, 429, 5xx."""
     status = getattr(error, "status", None)
     if isinstance(status, int):
         return status == 429 or status >= 500
     if isinstance(error, FileNotFoundError):  # fsspec calls every fault of a HTTP server so
-        return error.__cause__ is not None and _may_pass(error.__cause__)
+        return error.__cause__ is not None and may_pass(error.__cause__)
     if isinstance(error, PermissionError):
         return False
     names = {kind.__name__ for kind in type(error).__mro__}

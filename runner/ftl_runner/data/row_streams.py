@@ -7,6 +7,7 @@ parsed, so that several processes can share a stream out, and a resumed run find
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,13 +17,14 @@ from urllib.parse import urlsplit
 from ftl_runner.data.errors import DataError
 from ftl_runner.data.files import LocalFile, compression_of, csv_options, is_json_array, not_csv, parse_text_line
 from ftl_runner.data.hub import HubDataset
-from ftl_runner.data.remote import RemoteFile, RemoteSavedDataset, reading
+from ftl_runner.data.remote import RemoteFile, RemoteSavedDataset, may_pass, reading
 from ftl_runner.data.row_readers import RawRow, Reader, parse_json_line
 from ftl_runner.data.sources import Origin, SavedDataset
 from ftl_runner.data.synthetic import SYNTHETIC, SyntheticRows
 
 _BLOCK_BYTES = 1 << 22
 _BLOCK_ROWS = 1000
+_TRIES = 5
 
 
 class Block(Protocol):
@@ -65,11 +67,10 @@ def open_streams(origins: Sequence[Origin]) -> list[RowStream]:
 
 def read_rows(streams: Sequence[RowStream], start: int, step: int, stop: int | None = None) -> Iterator[Placed]:
     """Rows ``start``, ``start + step``, ... below ``stop`` of streams end to end."""
-    wanted = start
-    position = 0
+    wanted, position = start, 0
     for stream in streams:
         base = position
-        for block in stream.blocks():
+        for position, block in _counted_blocks(stream, base):
             if wanted < position + len(block):
                 for row in block.rows(wanted - position, step):
                     if stop is not None and wanted >= stop:
@@ -79,6 +80,40 @@ def read_rows(streams: Sequence[RowStream], start: int, step: int, stop: int | N
             position += len(block)
             if stop is not None and wanted >= stop:
                 return
+
+
+def _counted_blocks(stream: RowStream, base: int) -> Iterator[tuple[int, Block]]:
+    """Blocks with the index of their first row; where the network fails for a while, the stream is opened again."""
+    position, faults = base, 0
+    while True:
+        seen = base
+        try:
+            for block in stream.blocks():
+                end = seen + len(block)
+                if end > position:
+                    yield position, _Tail(block, position - seen) if position > seen else block
+                    position, faults = end, 0
+                seen = end
+            return
+        except DataError as error:
+            faults += 1
+            if faults == _TRIES or error.__cause__ is None or not may_pass(error.__cause__):
+                raise
+            time.sleep(2.0 ** (faults - 2))  # 0.5, 1, 2, 4 s
+
+
+@dataclass(frozen=True)
+class _Tail:
+    """A block without its first rows, which have been seen."""
+
+    block: Block
+    start: int
+
+    def __len__(self) -> int:
+        return len(self.block) - self.start
+
+    def rows(self, start: int, step: int) -> Iterator[RawRow]:
+        return self.block.rows(self.start + start, step)
 
 
 def _stream_of(origin: Origin) -> RowStream:

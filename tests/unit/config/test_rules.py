@@ -72,7 +72,7 @@ DATA: list[Case] = [
     ("packing_or_grouping", "sample_packing: true\ngroup_by_length: true", "group_by_length", "has no effect with sample_packing"),
     ("flattening_or_packing", "sample_packing: true\nbatch_flattening: true", "batch_flattening", "cannot be combined"),
     ("upload_needs_token", "push_dataset_to_hub: a/b", "push_dataset_to_hub", "needs hf_use_auth_token"),
-    ("stream_has_no_end", "streaming: true", "streaming", "is needed with streaming"),
+    ("stream_has_no_end", "streaming: true", "streaming", "needs max_steps"),
     ("stream_keys_need_a_stream", "datasets: [{path: x}]\npretraining_dataset: [{path: y}]", "pretraining_dataset", "cannot be combined with datasets"),
     ("stream_keys_need_a_stream", "pretraining_dataset: [{path: y, type: alpaca}]", "pretraining_dataset[0].type", "plain text"),
     ("stream_keys_need_a_stream", "pretraining_sample_concatenation: true\nsample_packing: true", "pretraining_sample_concatenation", "no effect with sample_packing"),

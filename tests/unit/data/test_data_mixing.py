@@ -122,3 +122,16 @@ def test_made_up_rows(tokenizer: Any, tmp_path: Path) -> None:
     assert sources[0].open(tmp_path).read(3, 5) == sources[1].open(tmp_path).read(0, 5)[3:]
     with pytest.raises(DataError, match="below min_input_id"):
         find_source(DatasetSpec(type="_synthetic", min_input_id=5, max_input_id=4))
+
+
+def test_files_of_different_schemas_are_named(mixed: Any, entries: list[dict[str, Any]], tmp_path: Path) -> None:
+    """In one entry, the rows that lack the field; of two entries, each has fields of its own."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    write_jsonl(folder / "1.jsonl", [{"text": "number 1"}])
+    write_jsonl(folder / "2.jsonl", [{"text": "number 2", "more": [1]}, {"body": "number 3"}])
+    with pytest.raises(DataError, match=r"2\.jsonl, line 2: no field 'text' \(fields: body\)"):
+        mixed({"path": str(folder), "type": "completion"})
+    write_jsonl(folder / "2.jsonl", [{"text": "number 2", "more": [1]}])
+    other = {"path": str(write_jsonl(tmp_path / "3.jsonl", [{"body": "number 3"}])), "type": "completion"}
+    assert sorted(mixed({"path": str(folder), "type": "completion"}, {**other, "field": "body"})) == [1, 2, 3]

@@ -15,7 +15,7 @@ import pytest
 
 from ftl_config.schema.data import DatasetSpec
 from ftl_runner.checkpoints import retry
-from ftl_runner.data import prepare
+from ftl_runner.data import prepare, row_streams
 from ftl_runner.data.errors import DataError
 from ftl_runner.data.row_streams import open_streams, read_rows
 from ftl_runner.data.sources import find_source
@@ -116,6 +116,22 @@ def test_a_fault_that_passes_is_tried_again(tmp_path: Path, site: Site, waits: l
     site.failures = [503, 500, 429]
     assert read(tmp_path, path=f"{site.url}/a.jsonl") == ROWS
     assert waits == [0.5, 1.0, 2.0]
+
+
+def test_a_stream_goes_on_behind_a_fault(site: Site, waits: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is fetched in parts of 5 MiB; the server fails at the second, and at opening it again."""
+    rows = [{"text": f"{n} " * 500} for n in range(8000)]
+    site.files["/long.jsonl"] = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    assert len(site.files["/long.jsonl"]) > 2 * 5 * 2**20
+    monkeypatch.setattr(row_streams.time, "sleep", waits.append)
+    found = []
+    reader = read_rows(open_streams(find_source(DatasetSpec(path=f"{site.url}/long.jsonl")).origins), 1, 3)
+    for _, index, row in reader:
+        if not found:
+            site.failures = [503, 502]
+        found.append((index, row))
+    assert found == list(enumerate(rows))[1::3]
+    assert waits
 
 
 @pytest.mark.parametrize(
