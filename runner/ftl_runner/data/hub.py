@@ -89,7 +89,7 @@ def _explain(path: str, config: str | None, error: Exception) -> DataError:
     if any(sign in f"{kind} {text}".lower() for sign in ("gated", "authenticated", "401", "403")):
         hint = "it needs a token with access: set HF_TOKEN in the environment"
     elif "NotFound" in kind or "doesn't exist" in text or "404" in text:
-        hint = "no such file or directory here, and no such dataset on the hub: check the spelling (a private one needs HF_TOKEN)"
+        hint = "nothing here or on the hub has that name: check the spelling (a private dataset needs HF_TOKEN)"
     elif "Offline" in kind or "Connection" in kind or "connect" in text.lower():
         hint = f"no file or directory {path} here, and the hub cannot be reached"
     elif "Config name is missing" in text:

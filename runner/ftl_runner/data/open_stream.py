@@ -39,7 +39,7 @@ def open_stream_set(config: Config, tokenizer: Any) -> StreamSet:
         in_order=data.sample_packing_sequentially or not shuffle,
     )
     entries = [_entry(spec, config, tokenizer, rule) for spec in train_entries(config)]
-    return StreamSet(entries, arrangement, data.streaming_multipack_buffer_size, data.skip_bad_rows)
+    return StreamSet(entries, arrangement, data.streaming_multipack_buffer_size, skip_bad_rows=data.skip_bad_rows)
 
 
 def _entry(spec: DatasetSpec, config: Config, tokenizer: Any, rule: LengthRule) -> StreamEntry:

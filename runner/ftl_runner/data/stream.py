@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ftl_config.schema.data import DatasetSpec
-from ftl_runner.data.build import BadRow, bad_row_error
 from ftl_runner.data.convert import RowConverter, Tally
 from ftl_runner.data.encode import Encoded
 from ftl_runner.data.errors import DataError
@@ -129,11 +128,12 @@ class StreamSet:
     entries: Sequence[StreamEntry]
     arrangement: Arrangement
     buffer_size: int
-    skip_bad_rows: bool = False
     tally: Tally = field(default_factory=Tally, compare=False)
     """What became of the rows that this process read."""
     sample: Sequence[Mapping[str, Any]] = ()
     """Training rows of the first rows of the data, to show."""
+    skip_bad_rows: bool = False
+    """Count bad rows and go on."""
 
     def rows(self, shard: Shard, cursor: Cursor) -> Iterator[tuple[dict[str, Any], Cursor]]:
         """Training rows without end, each with the cursor of what comes behind it.
@@ -195,10 +195,11 @@ class StreamSet:
     def _converted(self, number: int, rows: Sequence[Placed]) -> list[Encoded]:
         kept, rejected, tally = self.entries[number].converter.convert([row for _, _, row in rows], 0)
         self.tally.add(tally)
-        if rejected and not self.skip_bad_rows:
-            origin, row = rows[rejected[0].index][:2]
-            raise bad_row_error(BadRow(origin.place(row), rejected[0].error), len(rejected))
-        self.tally.dropped["bad"] += len(rejected)
+        if rejected and self.skip_bad_rows:
+            self.tally.dropped["bad"] += len(rejected)
+        elif rejected:
+            stream, index, _ = rows[rejected[0].index]
+            raise DataError(f"{stream.place(index)}: {rejected[0].error.message}", rejected[0].error.hint)
         return kept
 
     def _empty(self, shard: Shard) -> DataError:
