@@ -17,6 +17,9 @@ from ftl_config.model_files import TOKENIZER_FILES
 if TYPE_CHECKING:
     from ftl_config import DatasetSpec, LoadedConfig
 
+DATASET_KEYS = ("datasets", "test_datasets", "pretraining_dataset")
+"""Keys that hold dataset entries."""
+
 _DATA_SUFFIXES = frozenset({".json", ".jsonl", ".csv", ".parquet", ".arrow", ".txt", ".tsv", ".gz", ".zst"})
 _MODEL_FILES = ("config.json",)
 
@@ -68,8 +71,11 @@ def _relative_paths(loaded: LoadedConfig) -> Iterator[tuple[str, str]]:
     """Key and path of everything that is read from the folder that a run starts in."""
     data, model, adapter = loaded.config.data, loaded.config.model, loaded.config.adapter
     named: list[tuple[str, str | None]]
-    named = [(f"datasets[{index}].path", spec.path) for index, spec in enumerate(data.datasets or ())]
-    named += [(f"test_datasets[{index}].path", spec.path) for index, spec in enumerate(data.test_datasets or ())]
+    named = [
+        (f"{key}[{index}].path", spec.path)
+        for key in DATASET_KEYS
+        for index, spec in enumerate(getattr(data, key) or ())
+    ]
     named += [("base_model", model.base_model), ("lora_model_dir", adapter.lora_model_dir)]
     deepspeed = loaded.config.distributed.deepspeed
     if isinstance(deepspeed, str) and shipped_name(deepspeed) is None:
@@ -87,7 +93,7 @@ def looks_local(path: str) -> bool:
 
 
 def _dataset_problems(loaded: LoadedConfig, root: Path) -> Iterator[Problem]:
-    for key in ("datasets", "test_datasets"):
+    for key in DATASET_KEYS:
         specs: tuple[DatasetSpec, ...] = getattr(loaded.config.data, key) or ()
         for index, spec in enumerate(specs):
             if spec.path and looks_local(spec.path):

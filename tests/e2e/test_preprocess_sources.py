@@ -88,7 +88,7 @@ def test_every_kind_at_once(ftl: Ftl, base: dict[str, Any], tmp_path: Path, s3: 
     assert f"{tmp_path / 'text.txt'}: 3 rows, type completion" in result.stdout
     assert "tokens.jsonl: 4 rows, type pretokenized" in result.stdout
     assert f"rows: {10 * len(paths) + 7} read, 0 dropped" in result.stdout
-    assert f"prepared data uploaded to s3://{s3.bucket}/kinds-prepared" in result.stderr
+    assert f"uploading the prepared data to s3://{s3.bucket}/kinds-prepared" in result.stderr
 
 
 def test_a_stream_is_shown_and_not_prepared(ftl: Ftl, base: dict[str, Any], tmp_path: Path) -> None:

@@ -25,9 +25,9 @@ def needs_datasets(config: Config) -> Iterator[Finding]:
 
 def needs_dataset_path(config: Config) -> Iterator[Finding]:
     """Each dataset says where it is; `...` of the documentation has been filled in."""
-    for key, entries in (("datasets", config.data.datasets), ("test_datasets", config.data.test_datasets)):
-        for index, entry in enumerate(entries or ()):
-            if entry.path is None and not entry.data_files:
+    for key in ("datasets", "test_datasets", "pretraining_dataset"):
+        for index, entry in enumerate(getattr(config.data, key) or ()):
+            if entry.path is None and not entry.data_files and entry.type != "_synthetic":
                 yield error("has no path", (key, index))
             elif entry.path == "...":
                 yield error("`...` stands for something to fill in", (key, index, "path"))

@@ -129,8 +129,8 @@ def _ensure(work: _Work, root: Path, fingerprint: str, shared: SharedCache | Non
     if not hit:
         with new_folder(root, fingerprint) as fresh:
             _fill(fresh, work.config, work.train, work.test, fingerprint, say)
-    if shared is not None and shared.publish(fingerprint, root / fingerprint):
-        say(f"prepared data uploaded to {shared.uri}")
+    if shared is not None:
+        shared.publish(fingerprint, root / fingerprint, say)
     return hit
 
 

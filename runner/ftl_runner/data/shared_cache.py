@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -50,7 +50,7 @@ class SharedCache:
             return False
         return True
 
-    def publish(self, fingerprint: str, folder: Path) -> bool:
+    def publish(self, fingerprint: str, folder: Path, say: Callable[[str], None] = lambda text: None) -> bool:
         """Upload a complete set unless one is there; whether this call's upload is the one that counts.
 
         Raises:
@@ -59,6 +59,7 @@ class SharedCache:
         if self._manifest(fingerprint) is not None:
             return False
         prefix = f"{fingerprint}/{uuid.uuid4().hex}"
+        say(f"uploading the prepared data to {self.uri}")
         files = describe_files(folder)
         for entry in files:
             self._store.upload(folder / entry.path, f"{prefix}/{entry.path}")

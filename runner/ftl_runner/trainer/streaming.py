@@ -8,6 +8,7 @@ reading through those that have.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -65,6 +66,8 @@ class StreamShare(IterableDataset):  # type: ignore[misc]
         local = (number + self._position.batches) % processes
         shard = Shard(self._rank * processes + local, self._position.world_size * processes)
         cursor = self._position.cursors.get(shard.number, Cursor())
+        if info is not None:
+            os.environ["TOKENIZERS_PARALLELISM"] = "false"  # threads of a forked tokenizer may lock up; it would say so
         try:
             for row, following in self._stream.rows(shard, cursor):
                 yield {**row, _MARK: (shard.number, following)}

@@ -222,6 +222,12 @@ INCOMPLETE: list[Case] = [
     ("needs_base_model", "base_model:", "base_model", "is missing"),
     ("needs_datasets", "datasets:", "datasets", "is missing"),
     ("needs_dataset_path", "datasets: [{type: alpaca}]", "datasets[0]", "has no path"),
+    (
+        "needs_dataset_path",
+        "datasets: null\nmax_steps: 5\npretraining_dataset: [{type: pretrain}]",
+        "pretraining_dataset[0]",
+        "has no path",
+    ),
     ("needs_dataset_path", "datasets: [{path: ..., type: alpaca}]", "datasets[0].path", "fill in"),
     ("needs_learning_rate", "learning_rate:", "learning_rate", "is missing"),
     ("quantized_base_needs_adapter", "load_in_8bit: true", "load_in_8bit", "needs an adapter"),

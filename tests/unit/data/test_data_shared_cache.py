@@ -46,7 +46,7 @@ def test_a_fresh_machine_fetches_what_another_prepared(
 ) -> None:
     first, told = on_machine("one", config, tokenizer, tmp_path, uri)
     assert not first.report.cache_hit
-    assert f"prepared data uploaded to {uri}" in told
+    assert f"uploading the prepared data to {uri}" in told
     second, told = on_machine("two", config, tokenizer, tmp_path, uri)
     assert second.report.cache_hit
     assert not any("tokenized" in line for line in told)
@@ -83,7 +83,7 @@ def test_a_set_that_is_whole_here_is_uploaded_if_it_is_not_there(
     prepare(config, tokenizer, cache_root=tmp_path / "one")
     prepared, told = on_machine("one", config, tokenizer, tmp_path, uri)
     assert prepared.report.cache_hit
-    assert f"prepared data uploaded to {uri}" in told
+    assert f"uploading the prepared data to {uri}" in told
     assert on_machine("two", config, tokenizer, tmp_path, uri)[0].report.cache_hit
 
 

@@ -214,7 +214,7 @@ def test_a_bad_row_is_named_where_it_is_met(tokenizer: Any, tmp_path: Path) -> N
     with pytest.raises(DataError, match=r"a\.jsonl, line 601: not JSON"):
         one_pass(prepared.train, Shard(0, 2))
     assert len(one_pass(prepared.train, Shard(1, 2))) == 300
-    skipping = open_stream_set(config, tokenizer, skip_bad_rows=True)
+    skipping = open_stream_set(pretraining(path, folder=tmp_path, skip_bad_rows=True), tokenizer)
     assert len(one_pass(skipping)) == 600
     assert skipping.tally.dropped["bad"] == 1
 

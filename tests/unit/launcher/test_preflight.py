@@ -54,6 +54,12 @@ def test_missing_dataset_names_key_and_line_and_a_close_file(tmp_path: Path) -> 
     assert "chats.jsonl" in (problem.hint or "")
 
 
+def test_a_missing_file_of_a_stream(tmp_path: Path) -> None:
+    text = CONFIG.replace("datasets:", "max_steps: 5\npretraining_dataset:").replace("org/chats", "./text.jsonl")
+    text = text.replace("type: chat_template", "type: pretrain")
+    assert "no such file" in problems_of(tmp_path, text=text)["pretraining_dataset[0].path"]
+
+
 def test_empty_dataset_file(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text("")
     assert "is empty" in problems_of(tmp_path, text=with_dataset("./d.jsonl"))["datasets[0].path"]

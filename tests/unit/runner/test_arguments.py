@@ -39,6 +39,9 @@ ARGUMENTS: list[tuple[str, dict[str, Any]]] = [
     ("num_epochs: 0.5", {"num_train_epochs": 0.5}),
     ("max_steps: 7", {"max_steps": 7}),
     ("seed: 7", {"seed": 7, "data_seed": 7}),
+    ("streaming: true\nmax_steps: 7", {"ignore_data_skip": True, "max_steps": 7}),
+    ("streaming: true\nmax_steps: 7\ncurriculum_sampling: true", {"train_sampling_strategy": "random"}),
+    ("max_steps: 7", {"ignore_data_skip": False}),
     ("micro_batch_size: 4", {"per_device_train_batch_size": 4, "per_device_eval_batch_size": 4}),
     ("micro_batch_size: 4\neval_batch_size: 2", {"per_device_eval_batch_size": 2}),
     ("micro_batch_size: 2\nbatch_size: 16", {"gradient_accumulation_steps": 8}),
@@ -307,3 +310,11 @@ def test_a_run_that_diverges_is_stopped_and_the_first_step_is_saved(tmp_path: Pa
     with pytest.raises(FtlError, match="the loss is nan"):
         trainer.train()
     assert (tmp_path / "checkpoint-1").is_dir()
+
+
+def test_a_stream_is_as_long_as_max_steps() -> None:
+    config = config_of("streaming: true\nmax_steps: 40\nmicro_batch_size: 2\ngradient_accumulation_steps: 3")
+    schedule = make_schedule(config, None, 4)
+    assert (schedule.total_steps, schedule.steps_per_epoch, schedule.global_batch) == (40, 40, 24)
+    with pytest.raises(FtlError, match="length of a stream"):
+        make_schedule(config_of("{}"), None, 4)
