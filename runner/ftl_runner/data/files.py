@@ -133,6 +133,11 @@ def _open_csv(path: Path, name: str) -> Reader:
     try:
         table = csv.read_csv(path, parse_options=parse, convert_options=convert)
     except pa.ArrowException as error:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                bad = parse_text_line(line)
+                if isinstance(bad, RowError):
+                    raise DataError(f"{name}, line {number}: {bad.message}", bad.hint) from error
         raise not_csv(name, error) from error
     return ArrowRows(table, name, first_line=2, unit="record")
 
@@ -172,11 +177,7 @@ def _open_arrow(path: Path, name: str) -> Reader:
 
 
 def _open_text(path: Path, name: str) -> Reader:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{name} is not UTF-8 (byte {error.start + 1})", "save the file as UTF-8") from error
-    return _TextLines([line.removesuffix("\r") for line in lines], name)
+    return _TextLines(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), name)
 
 
 def parse_text_line(line: bytes) -> RawRow:
@@ -190,14 +191,14 @@ def parse_text_line(line: bytes) -> RawRow:
 
 @dataclass(frozen=True)
 class _TextLines:
-    lines: list[str]
+    lines: list[bytes]
     name: str
 
     def __len__(self) -> int:
         return len(self.lines)
 
-    def read(self, start: int, stop: int) -> list[Any]:
-        return [{"text": line} if line.strip() else None for line in self.lines[start:stop]]
+    def read(self, start: int, stop: int) -> list[RawRow]:
+        return [parse_text_line(line.removesuffix(b"\r")) for line in self.lines[start:stop]]
 
     def place(self, index: int) -> str:
         return f"{self.name}, line {index + 1}"

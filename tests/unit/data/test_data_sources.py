@@ -162,6 +162,16 @@ def test_a_bad_line_keeps_its_number(tmp_path: Path) -> None:
     assert reader.place(2) == f"{path}, line 3"
 
 
+def test_a_bad_line_of_text_keeps_its_number(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbfone\r\n\ncaf\xe9\n")
+    reader = find_source(DatasetSpec(path=str(path), type="completion")).open(tmp_path)
+    rows = reader.read(0, len(reader))
+    assert rows[:2] == [{"text": "one"}, None]
+    assert str(rows[2]) == "not UTF-8 (byte 0xe9 at 4)"
+    assert reader.place(2) == f"{path}, line 3"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -170,7 +180,7 @@ def test_a_bad_line_keeps_its_number(tmp_path: Path) -> None:
         ("bad.parquet", b"PAR1 no", "is not a Parquet file"),
         ("bad.arrow", b"nothing", "is neither an Arrow stream"),
         ("array.json", b"[1, 2", "is not JSON"),
-        ("latin.txt", "é".encode("latin-1"), "is not UTF-8"),
+        ("latin.csv", "a,b\n1,2\n1,é\n".encode("latin-1"), "line 3: not UTF-8 .byte 0xe9 at 3"),
         ("wide.json", '{"a": 1}'.encode("utf-16"), "is UTF-16"),
     ],
 )
