@@ -18,6 +18,8 @@ from ftl_runner.checkpoints.store import CheckpointStore, open_store
 from ftl_runner.data.cache import new_folder
 
 MANIFEST_NAME = "ftl_prepared.json"
+_SUFFIXES = (".arrow", ".json", ".jsonl")
+"""Of the files of a set; a plot beside them may be written anew at any time."""
 
 
 class SharedCache:
@@ -60,7 +62,7 @@ class SharedCache:
             return False
         prefix = f"{fingerprint}/{uuid.uuid4().hex}"
         say(f"uploading the prepared data to {self.uri}")
-        files = describe_files(folder)
+        files = [entry for entry in describe_files(folder) if Path(entry.path).suffix in _SUFFIXES]
         for entry in files:
             self._store.upload(folder / entry.path, f"{prefix}/{entry.path}")
         manifest = {"prefix": prefix, "files": [asdict(entry) for entry in files]}
