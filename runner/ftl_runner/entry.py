@@ -97,8 +97,11 @@ def _list_types(context: click.Context, parameter: click.Parameter, wanted: bool
 @click.option("--debug-num-examples", default=1, show_default=True, type=click.IntRange(min=1))
 @config_command("Tokenize and cache the dataset, and say what is in it.")
 def preprocess(loaded: LoadedConfig, show_examples: bool, debug_num_examples: int) -> None:
+    from ftl_runner.models.without_torch import import_transformers_without_torch, needs_models
     from ftl_runner.preprocess import preprocess as run
 
+    if not needs_models(loaded.config):
+        import_transformers_without_torch()
     run(loaded.config, num_examples=debug_num_examples if show_examples else 0)
 
 

@@ -1,7 +1,7 @@
 """Tokenize all rows of some dataset entries, in processes, chunk by chunk, into plain files of int32.
 
-A chunk's tokens lie end to end in one file; lengths stay in memory. Nothing of a row travels between processes, and
-memory does not grow with the data but for a few numbers a row.
+Each process writes its tokens into one file of its own, chunk behind chunk; lengths stay in memory. Nothing of a row
+travels between processes, and memory does not grow with the data but for a few numbers a row.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ftl_runner.data.encode import IGNORE_INDEX, Encoded
 from ftl_runner.data.errors import DataError, RowError
 from ftl_runner.data.row_readers import Reader
 
-_CHUNK_ROWS = 400
+_CHUNK_ROWS = 200
 _MIN_CHUNKS_FOR_PROCESSES = 4
 
 Progress: TypeAlias = Callable[[str], None]
@@ -63,6 +63,8 @@ class Built:
 
     chunk: Chunk
     path: Path
+    offset: int
+    """Bytes of ``path`` before this chunk's."""
     lengths: npt.NDArray[np.int64]
     num_trained: npt.NDArray[np.int64]
     hashes: list[bytes]
@@ -153,11 +155,12 @@ def _build_chunk(entries: Sequence[Entry], chunk: Chunk, options: BuildOptions) 
     entry = entries[chunk.entry]
     rows = entry.reader.read(chunk.start, chunk.stop)
     kept, rejected, tally = entry.converter.convert(rows, chunk.start)
-    path = options.scratch / f"chunk-{chunk.number:06d}.tokens"
-    _write_tokens(path, kept)
+    path = options.scratch / f"process-{os.getpid()}.tokens"
+    offset = _append_tokens(path, kept)
     return Built(
         chunk=chunk,
         path=path,
+        offset=offset,
         lengths=np.array([len(row.input_ids) for row in kept], dtype=np.int64),
         num_trained=np.array([(row.labels != IGNORE_INDEX).sum() for row in kept], dtype=np.int64),
         hashes=_hashes(kept) if options.hash_rows else [],
@@ -166,12 +169,13 @@ def _build_chunk(entries: Sequence[Entry], chunk: Chunk, options: BuildOptions) 
     )
 
 
-def _write_tokens(path: Path, rows: Sequence[Encoded]) -> None:
-    """Ids and labels of each row, one behind the other: ``ids0 labels0 ids1 labels1 ...``."""
-    with path.open("wb") as file:
-        for row in rows:
-            file.write(np.ascontiguousarray(row.input_ids, dtype=np.int32).data)
-            file.write(np.ascontiguousarray(row.labels, dtype=np.int32).data)
+def _append_tokens(path: Path, rows: Sequence[Encoded]) -> int:
+    """Write ids and labels of each row, one behind the other: ``ids0 labels0 ids1 labels1 ...``; where they begin."""
+    with path.open("ab") as file:
+        offset = file.tell()
+        if rows:
+            file.write(np.concatenate([part for row in rows for part in (row.input_ids, row.labels)]).data)
+    return offset
 
 
 def _hashes(rows: Sequence[Encoded]) -> list[bytes]:
