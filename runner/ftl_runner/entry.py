@@ -99,8 +99,11 @@ def _list_types(context: click.Context, parameter: click.Parameter, wanted: bool
 @click.option("--debug-text-only", is_flag=True, help="Show their text without ids and labels.")
 @config_command("Tokenize and cache the dataset, and say what is in it.", data_only=True)
 def preprocess(loaded: LoadedConfig, show_examples: bool, debug_num_examples: int, debug_text_only: bool) -> None:
+    from ftl_runner.models.without_torch import import_transformers_without_torch, needs_models
     from ftl_runner.preprocess import preprocess as run
 
+    if not needs_models(loaded.config):
+        import_transformers_without_torch()
     wanted = debug_num_examples if show_examples or debug_text_only else 0
     run(loaded.config, num_examples=wanted, text_only=debug_text_only)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,30 +19,49 @@ from ftl_runner.data.pack import Packing, pack
 Longs: TypeAlias = npt.NDArray[np.int64]
 Ints: TypeAlias = npt.NDArray[np.int32]
 _BATCH_TOKENS = 1 << 20
+_ROW_BYTES = 8
+"""Bytes of a token: its id and its label."""
 
 
 class TokenStore:
-    """All rows of a build, by one running number, read from the chunks' files as they are needed."""
+    """All rows of a build, by one running number, read from the processes' files as they are needed.
+
+    They are read, not mapped into memory: rows are wanted in random order, and every page of a mapped file that was
+    touched would count as this process's memory.
+    """
 
     def __init__(self, built: Sequence[Built]) -> None:
         self.lengths: Longs = _joined([part.lengths for part in built])
         self.num_trained: Longs = _joined([part.num_trained for part in built])
         self.hashes = [digest for part in built for digest in part.hashes]
         self.entry = np.repeat([part.chunk.entry for part in built], [len(part.lengths) for part in built])
-        self._chunk = np.repeat(np.arange(len(built)), [len(part.lengths) for part in built])
-        self._starts = _joined([2 * (np.cumsum(part.lengths) - part.lengths) for part in built])
-        empty = np.zeros(0, dtype=np.int32)
-        self._files: list[Ints] = [
-            np.memmap(part.path, dtype=np.int32, mode="r") if part.lengths.sum() else empty for part in built
-        ]
+        paths = {part.path: number for number, part in enumerate({part.path: part for part in built}.values())}
+        self._file_of = np.repeat([paths[part.path] for part in built], [len(part.lengths) for part in built])
+        self._offsets = _joined([part.offset + _ROW_BYTES * _before(part.lengths) for part in built])
+        self._files = [path.open("rb", buffering=0) for path in paths]
 
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def row(self, number: int) -> tuple[Ints, Ints]:
-        """Ids and labels of a row."""
-        tokens, start, length = self._files[self._chunk[number]], self._starts[number], self.lengths[number]
-        return tokens[start : start + length], tokens[start + length : start + 2 * length]
+    def read(self, rows: Longs) -> tuple[Ints, Ints]:
+        """Ids and labels of some rows, end to end."""
+        lengths = self.lengths[rows]
+        starts = _before(lengths)
+        ids, labels = np.empty(lengths.sum(), dtype=np.int32), np.empty(lengths.sum(), dtype=np.int32)
+        places = zip(
+            self._file_of[rows].tolist(), self._offsets[rows].tolist(), starts.tolist(), lengths.tolist(), strict=True
+        )
+        files = [file.fileno() for file in self._files]
+        for number, offset, start, length in places:
+            stop = start + length
+            if os.preadv(files[number], [ids[start:stop].data, labels[start:stop].data], offset) != length * _ROW_BYTES:
+                raise OSError(f"{self._files[number].name} is cut off")
+        return ids, labels
+
+
+def _before(lengths: Longs) -> Longs:
+    """How many tokens come before each row."""
+    return np.cumsum(lengths) - lengths
 
 
 def _joined(parts: Sequence[Longs]) -> Longs:
@@ -133,14 +154,14 @@ def _write_arrow(
 
 
 def _schema(positions: bool) -> Any:
+    """What ``datasets.Features`` makes of these columns, without the seconds that importing datasets takes."""
     import pyarrow as pa
-    from datasets import Features, List, Value
 
-    columns: dict[str, Any] = {"input_ids": List(Value("int32")), "labels": List(Value("int32"))}
-    if positions:
-        columns["position_ids"] = List(Value("int32"))
-    columns["length"] = Value("int32")
-    schema: pa.Schema = Features(columns).arrow_schema
+    names = ["input_ids", "labels", *(["position_ids"] if positions else [])]
+    number = {"dtype": "int32", "_type": "Value"}
+    features = {**{name: {"feature": number, "_type": "List"} for name in names}, "length": number}
+    columns = [*((name, pa.list_(pa.int32())) for name in names), ("length", pa.int32())]
+    schema: pa.Schema = pa.schema(columns, {"huggingface": json.dumps({"info": {"features": features}})})
     return schema
 
 
@@ -148,21 +169,22 @@ def _record_batch(batch: Sequence[Longs], store: TokenStore, schema: Any) -> Any
     import pyarrow as pa
 
     sizes = np.array([store.lengths[rows].sum() for rows in batch], dtype=np.int64)
-    ends = np.concatenate([[0], np.cumsum(sizes)])
-    ids, labels = np.empty(ends[-1], dtype=np.int32), np.empty(ends[-1], dtype=np.int32)
     numbers = np.concatenate(batch)
-    at = 0
-    starts = np.empty(len(numbers), dtype=np.int64)
-    for order, number in enumerate(numbers.tolist()):
-        row_ids, row_labels = store.row(number)
-        stop = at + len(row_ids)
-        ids[at:stop], labels[at:stop] = row_ids, row_labels
-        labels[at] = IGNORE_INDEX  # the token before it belongs to another sequence
-        starts[order], at = at, stop
-    offsets = pa.array(ends, type=pa.int32())
+    ids, labels = store.read(numbers)
+    starts = _before(store.lengths[numbers])
+    labels[starts] = IGNORE_INDEX  # the token before it belongs to another sequence
     arrays = {"input_ids": ids, "labels": labels}
     if "position_ids" in schema.names:
-        spread = np.repeat(starts, store.lengths[numbers])
-        arrays["position_ids"] = (np.arange(ends[-1]) - spread).astype(np.int32)
-    columns = [pa.ListArray.from_arrays(offsets, pa.array(values)) for values in arrays.values()]
-    return pa.record_batch([*columns, pa.array(sizes, type=pa.int32())], schema=schema)
+        spread = np.repeat(starts.astype(np.int32), store.lengths[numbers])
+        arrays["position_ids"] = np.arange(len(ids), dtype=np.int32) - spread
+    offsets = _arrow(np.concatenate([[0], np.cumsum(sizes)]))
+    columns = [pa.ListArray.from_arrays(offsets, _arrow(values)) for values in arrays.values()]
+    return pa.record_batch([*columns, _arrow(sizes)], schema=schema)
+
+
+def _arrow(values: Longs | Ints) -> Any:
+    """Numbers as Arrow's int32; ``pyarrow.array`` would import pandas to ask whether they are a series of its."""
+    import pyarrow as pa
+
+    numbers = np.ascontiguousarray(values, dtype=np.int32)
+    return pa.Array.from_buffers(pa.int32(), len(numbers), [None, pa.py_buffer(numbers)])

@@ -1,7 +1,7 @@
 """Tokenize all rows of some dataset entries, in processes, chunk by chunk, into plain files of int32.
 
-A chunk's tokens lie end to end in one file; lengths stay in memory. Nothing of a row travels between processes, and
-memory does not grow with the data but for a few numbers a row.
+Each process writes its tokens into one file of its own, chunk behind chunk; lengths stay in memory. Nothing of a row
+travels between processes, and memory does not grow with the data but for a few numbers a row.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ftl_runner.data.encode import IGNORE_INDEX, Encoded
 from ftl_runner.data.errors import DataError, RowError
 from ftl_runner.data.row_readers import RawRow, Reader
 
-_CHUNK_ROWS = 400
+_CHUNK_ROWS = 200
 _MIN_CHUNKS_FOR_PROCESSES = 4
 
 Progress: TypeAlias = Callable[[str], None]
@@ -72,12 +72,16 @@ class Built:
 
     chunk: Chunk
     path: Path
+    offset: int
+    """Bytes of ``path`` before this chunk's."""
     lengths: npt.NDArray[np.int64]
     num_trained: npt.NDArray[np.int64]
     hashes: list[bytes]
     tally: Tally
     first_bad: BadRow | None = None
     num_bad: int = 0
+    extras: Path | None = None
+    """The texts that travel with the rows, where there are any."""
     rejected: Path | None = None
     """JSON lines of the bad rows, when they are skipped."""
 
@@ -177,20 +181,24 @@ def _build_chunk(entries: Sequence[Entry], chunk: Chunk, options: BuildOptions) 
     entry = entries[chunk.entry]
     rows = entry.reader.read(chunk.start, chunk.stop)
     kept, rejected, tally = entry.converter.convert(rows, chunk.start)
-    path = options.scratch / f"chunk-{chunk.number:06d}.tokens"
-    _write_tokens(path, kept)
+    path = options.scratch / f"process-{os.getpid()}.tokens"
+    offset = _append_tokens(path, kept)
+    beside = options.scratch / f"chunk-{chunk.number:06d}"
+    extras = beside.with_suffix(".extras")
     if any(row.extra for row in kept):
-        _write_extras(path, kept)
+        _write_extras(extras, kept)
     return Built(
         chunk=chunk,
         path=path,
+        offset=offset,
         lengths=np.array([len(row.input_ids) for row in kept], dtype=np.int64),
         num_trained=np.array([(row.labels != IGNORE_INDEX).sum() for row in kept], dtype=np.int64),
         hashes=_hashes(kept) if options.hash_rows else [],
         tally=tally,
         first_bad=BadRow(entry.reader.place(rejected[0].index), rejected[0].error) if rejected else None,
         num_bad=len(rejected),
-        rejected=_write_rejected(path.with_suffix(".rejected"), entry.reader, rows, chunk.start, rejected)
+        extras=extras if extras.exists() else None,
+        rejected=_write_rejected(beside.with_suffix(".rejected"), entry.reader, rows, chunk.start, rejected)
         if rejected and options.skip_bad_rows
         else None,
     )
@@ -208,25 +216,25 @@ def _write_rejected(
     return path
 
 
-def _write_tokens(path: Path, rows: Sequence[Encoded]) -> None:
-    """Ids and labels of each row, one behind the other: ``ids0 labels0 ids1 labels1 ...``."""
-    with path.open("wb") as file:
-        for row in rows:
-            file.write(np.ascontiguousarray(row.input_ids, dtype=np.int32).data)
-            file.write(np.ascontiguousarray(row.labels, dtype=np.int32).data)
+def _append_tokens(path: Path, rows: Sequence[Encoded]) -> int:
+    """Write ids and labels of each row, one behind the other: ``ids0 labels0 ids1 labels1 ...``; where they begin."""
+    with path.open("ab") as file:
+        offset = file.tell()
+        if rows:
+            file.write(np.concatenate([part for row in rows for part in (row.input_ids, row.labels)]).data)
+    return offset
 
 
 def _write_extras(path: Path, rows: Sequence[Encoded]) -> None:
     text = "".join(f"{row.extra}\n" for row in rows)
-    path.with_suffix(".extras").write_text(text, encoding="utf-8", errors="surrogatepass")
+    path.write_text(text, encoding="utf-8", errors="surrogatepass")
 
 
 class Extras:
     """The texts that travel with the rows of a chunk, by number; they stay in their file until they are asked for."""
 
     def __init__(self, path: Path) -> None:
-        """``path`` is that of the chunk's tokens."""
-        self._bytes = np.memmap(path.with_suffix(".extras"), dtype=np.uint8, mode="r")
+        self._bytes = np.memmap(path, dtype=np.uint8, mode="r")
         self._ends = np.flatnonzero(self._bytes == 10)
 
     def __getitem__(self, number: int) -> str:

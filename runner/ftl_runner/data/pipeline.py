@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,8 +155,6 @@ def _prepare_stream(config: Config, tokenizer: Any, cache_root: Path | None, say
 
 def load_prepared(folder: Path, *, cache_hit: bool = True) -> Prepared:
     """The sets in a complete cache directory."""
-    from datasets import Dataset
-
     values = json.loads((folder / REPORT_NAME).read_text(encoding="utf-8"))
     rejected = folder / _REJECTED
     report = replace(
@@ -164,12 +163,32 @@ def load_prepared(folder: Path, *, cache_hit: bool = True) -> Prepared:
         cache_path=str(folder),
         rejected_path=str(rejected) if rejected.exists() else None,
     )
-    evaluation = folder / "eval.arrow"
-    return Prepared(
-        Dataset.from_file(str(folder / "train.arrow")),
-        Dataset.from_file(str(evaluation)) if evaluation.exists() else None,
-        report,
-    )
+    return _PreparedFolder(folder, report)
+
+
+class _PreparedFolder(Prepared):
+    """Opens its sets when they are first asked for: ``ftl preprocess`` mostly wants the report alone, and importing
+    datasets (which brings pandas) takes a second.
+    """
+
+    _folder: Path
+
+    def __init__(self, folder: Path, report: PrepareReport) -> None:
+        object.__setattr__(self, "_folder", folder)
+        object.__setattr__(self, "report", report)
+
+    @cached_property
+    def train(self) -> Dataset:  # type: ignore[override]
+        return self._open("train.arrow")
+
+    @cached_property
+    def eval(self) -> Dataset | None:  # type: ignore[override]
+        return self._open("eval.arrow") if (self._folder / "eval.arrow").exists() else None
+
+    def _open(self, name: str) -> Dataset:
+        from datasets import Dataset
+
+        return Dataset.from_file(str(self._folder / name))
 
 
 def _part(config: Config, tokenizer: Any, specs: Sequence[DatasetSpec], sequence_len: int) -> _Part:

@@ -35,7 +35,7 @@ def write_preference_set(kind: Kind, store: TokenStore, built: Sequence[Built], 
         _write_tasks(built, rows, path)
     else:
         make = _COLUMNS[kind]
-        _write(path, _schema(kind), (make(*store.row(number)) for number in rows.tolist()))
+        _write(path, _schema(kind), (make(*store.read(rows[at : at + 1])) for at in range(len(rows))))
     tokens, judged = int(store.lengths[rows].sum()), int(store.num_trained[rows].sum())
     return Written(len(rows), len(rows), tokens, judged, None, None)
 
@@ -127,7 +127,12 @@ def _tasks(built: Sequence[Built], rows: Longs) -> Iterator[dict[str, Any]]:
     for number in rows.tolist():
         chunk = int(np.searchsorted(ends, number, side="right"))
         if chunk not in opened:
-            opened[chunk] = Extras(built[chunk].path)
+            opened[chunk] = Extras(_extras_of(built[chunk]))
         start = int(ends[chunk]) - len(built[chunk].lengths)
         row: dict[str, Any] = json.loads(opened[chunk][number - start])
         yield row
+
+
+def _extras_of(part: Built) -> Path:
+    assert part.extras is not None, "every prompt has its row as text"
+    return part.extras
