@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 _DEBUG_FLAG = "--debug"
+_HELP_FLAGS = ["-h", "--help"]
 
 
 class LazyGroup(click.Group):
@@ -43,7 +44,7 @@ class LazyGroup(click.Group):
         module, attribute, _ = COMMANDS[cmd_name]
         command = getattr(importlib.import_module(f"ftl_launcher.commands.{module}"), attribute)
         assert isinstance(command, click.Command)
-        return command
+        return _with_short_help_flag(command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -58,6 +59,14 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, help_line) for name, (_, _, help_line) in COMMANDS.items()])
+
+
+def _with_short_help_flag(command: click.Command) -> click.Command:
+    """-h for a command and those below it: click keeps the names of the first call, whatever the group's are then."""
+    command.context_settings.setdefault("help_option_names", _HELP_FLAGS)
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        _with_short_help_flag(below)
+    return command
 
 
 def _did_you_mean(name: str) -> str:
@@ -79,7 +88,7 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
 
 @click.group(
     cls=LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": _HELP_FLAGS},
     epilog="`ftl COMMAND --help` says more. --debug, anywhere, shows tracebacks.",
 )
 @click.option(
