@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,14 @@ def test_missing_dataset_names_key_and_line_and_a_close_file(tmp_path: Path) -> 
     assert (problem.file, problem.line) == ("config.yml", 7)
     assert "did you mean" in (problem.hint or "")
     assert "chats.jsonl" in (problem.hint or "")
+
+
+def test_package_that_an_optimizer_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Known here where the run is here; other machines have packages of their own."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    found = problems_of(tmp_path, "--optimizer", "schedule_free_adamw")
+    assert found == {"optimizer": "schedule_free_adamw needs the package schedulefree | pip install schedulefree"}
+    assert problems_of(tmp_path, "--optimizer", "muon") == {}
 
 
 def test_empty_dataset_file(tmp_path: Path) -> None:
