@@ -5,6 +5,7 @@ Each check is a function from the config to problems that name the key and its l
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from ftl_config.deepspeed import SHIPPED_NAMES, shipped_name
 from ftl_config.errors import ConfigError, Problem
 from ftl_config.model_files import TOKENIZER_FILES
+from ftl_config.optimizers import optimizer_package
 
 if TYPE_CHECKING:
     from ftl_config import DatasetSpec, LoadedConfig
@@ -37,7 +39,7 @@ def check_inputs(loaded: LoadedConfig, root: Path, *, runs_here: bool) -> None:
     """
     problems = [*_dataset_problems(loaded, root), *_model_problems(loaded, root), *_deepspeed_problems(loaded, root)]
     if runs_here:
-        problems += _output_problems(loaded, root)
+        problems += [*_output_problems(loaded, root), *_package_problems(loaded)]
     if problems:
         raise ConfigError(problems)
 
@@ -165,6 +167,14 @@ def _output_problems(loaded: LoadedConfig, root: Path) -> Iterator[Problem]:
         yield _problem(loaded, "output_dir", f"{path} is a file", "give a folder")
     elif not os.access(path, os.W_OK | os.X_OK):
         yield _problem(loaded, "output_dir", f"{path} cannot be written to", "choose another folder")
+
+
+def _package_problems(loaded: LoadedConfig) -> Iterator[Problem]:
+    """The runner starts with this Python, so what it cannot import is known here."""
+    name = loaded.config.training.optimizer
+    package = optimizer_package(name)
+    if package is not None and importlib.util.find_spec(package[0]) is None:  # looks for the file, imports nothing
+        yield _problem(loaded, "optimizer", f"{name} needs the package {package[1]}", f"pip install {package[1]}")
 
 
 def _problem(loaded: LoadedConfig, key: str, message: str, hint: str | None) -> Problem:

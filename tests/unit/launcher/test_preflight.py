@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,14 @@ def test_a_missing_file_of_a_stream(tmp_path: Path) -> None:
     text = CONFIG.replace("datasets:", "max_steps: 5\npretraining_dataset:").replace("org/chats", "./text.jsonl")
     text = text.replace("type: chat_template", "type: pretrain")
     assert "no such file" in problems_of(tmp_path, text=text)["pretraining_dataset[0].path"]
+
+
+def test_package_that_an_optimizer_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Known here where the run is here; other machines have packages of their own."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    found = problems_of(tmp_path, "--optimizer", "schedule_free_adamw")
+    assert found == {"optimizer": "schedule_free_adamw needs the package schedulefree | pip install schedulefree"}
+    assert problems_of(tmp_path, "--optimizer", "muon") == {}
 
 
 def test_empty_dataset_file(tmp_path: Path) -> None:

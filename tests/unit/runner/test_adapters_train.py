@@ -229,6 +229,7 @@ def test_going_on_with_an_adapter(base: Path, tmp_path: Path) -> None:
     """``lora_model_dir``: training starts where the adapter was, and trains it further."""
     first, _, losses = train(base, configured(base, tmp_path / "first", "adapter: lora"))
     config = configured(base, tmp_path / "second", f"adapter: lora\nlora_model_dir: {tmp_path / 'first'}")
+    config = config.model_copy(update={"training": config.training.model_copy(update={"learning_rate": 1e-3})})
     start = add_adapter(load(base, config), config)
     assert torch.equal(logits_of(start), logits_of(first))
     _, moved, more = train(base, config)
