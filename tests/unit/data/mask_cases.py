@@ -13,15 +13,21 @@ ANSWER = frozenset({"assistant"})
 
 @dataclass(frozen=True)
 class Case:
-    """A template: ``lead`` and ``end`` stand around an answer's content, which may be trimmed."""
+    """A template: ``lead``, ``tail`` and ``end`` stand around an answer's content, which may be trimmed.
+
+    The tail leads to the end, and is trained with it.
+    """
 
     template: str
     end: str
     lead: str = ""
+    tail: str = ""
     trimmed: frozenset[str] = frozenset()
     """Roles whose contents are trimmed."""
     ended: frozenset[str] = EVERY
     """Roles that the end stands directly behind."""
+    answer_end: str = ""
+    """An end-of-turn token of answers alone, in front of ``end``, which is then the end-of-sequence token."""
     tools: bool = False
     reasoning: bool = False
     bos: str = "<|endoftext|>"
@@ -45,8 +51,8 @@ class Case:
         return "".join(parts)
 
 
-def _ends_with_eos(name: str, lead: str = "") -> Case:
-    return Case(name, "</s>", lead, ended=ANSWER, bos="<s>", eos="</s>")
+def _ends_with_eos(name: str, lead: str = "", tail: str = "", trimmed: frozenset[str] = frozenset()) -> Case:
+    return Case(name, "</s>", lead, tail, trimmed, ended=ANSWER, bos="<s>", eos="</s>")
 
 
 _TURNS = frozenset({"user", "assistant"})
@@ -73,6 +79,14 @@ CASES = [
     Case("cohere", "<|END_OF_TURN_TOKEN|>", trimmed=EVERY),
     _ends_with_eos("metharme"),
     Case("exaone", "[|endofturn|]", ended=frozenset({"system", "assistant"})),
+    Case("exaone4", "[|endofturn|]"),
+    Case("granite", "<|end_of_text|>"),
+    Case("gemma4", "<turn|>", trimmed=EVERY),
+    Case("qwen2_vl", "<|im_end|>"),
+    Case("command_a", "<|END_OF_TURN_TOKEN|>", answer_end="<|END_RESPONSE|>", eos="<|END_OF_TURN_TOKEN|>"),
+    Case("zephyr", "</s>", bos="<s>", eos="</s>"),
+    _ends_with_eos("llama2", " ", " ", _TURNS),
+    _ends_with_eos("vicuna", " "),
     Case("jamba", "<|eom|>", lead=" ", ended=frozenset({"assistant", "system", "user"})),
 ]
 
@@ -81,7 +95,8 @@ SPECIAL = (
     *("<|header_start|>", "<|header_end|>", "<|eot|>", "<start_of_turn>", "<end_of_turn>", "<|user|>", "<|assistant|>"),
     *("<|system|>", "<|end|>", "<|model|>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"),
     *("<\uff5cUser\uff5c>", "<\uff5cAssistant\uff5c>", "<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>"),
-    *("[|endofturn|]", "<|bom|>", "<|eom|>"),
+    *("[|endofturn|]", "<|bom|>", "<|eom|>", "<|end_of_text|>", "<|turn>", "<turn|>"),
+    *("<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|start_of_role|>", "<|end_of_role|>"),
 )
 
 
@@ -112,14 +127,21 @@ class Policy:
 
 def meant(case: Case, policy: Policy, messages: Sequence[Mapping[str, Any]]) -> str:
     """All that is meant to be trained, end to end."""
-    on_end = policy.train_on_eos or "turn"
-    if case.end != case.eos:
-        on_end = policy.train_on_eot or on_end
+    on_eos = policy.train_on_eos or "turn"
+    on_eot = policy.train_on_eot or on_eos
+    on_end = on_eos if case.end == case.eos else on_eot
     ended = [number for number, message in enumerate(messages) if message["role"] in case.ended]
+    answers = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
     parts: list[str] = []
     for number, message in enumerate(messages):
         trained = policy.trains(message, last=number == len(messages) - 1)
         parts.append(case.body(message) if trained else "")
-        if number in ended and {"all": True, "turn": trained, "last": number == ended[-1], "none": False}[on_end]:
-            parts.append(case.end)
+        if number in answers and _is_trained(on_eot, trained, number == answers[-1]):
+            parts.append(case.answer_end)
+        if number in ended and _is_trained(on_end, trained, number == ended[-1]):
+            parts.append((case.tail if trained and number in answers else "") + case.end)
     return "".join(parts)
+
+
+def _is_trained(policy: str, trained: bool, last: bool) -> bool:
+    return {"all": True, "turn": trained, "last": last, "none": False}[policy]

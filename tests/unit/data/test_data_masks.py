@@ -115,7 +115,8 @@ def test_inference_prompt_is_a_prefix_that_ends_where_training_begins(
     fields = [message.fields for message in example.messages]  # type: ignore[union-attr]
     answers = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
     ids = row.input_ids.tolist()
-    for number, span in zip(answers, rendered.spans, strict=True):
+    begins = {span.turn: span for span in reversed(rendered.spans)}
+    for number, span in zip(answers, [begins[turn] for turn in sorted(begins)], strict=True):
         prompt = convert.turn_renderer().template.render(fields[:number], add_generation_prompt=True)
         assert rendered.text[: span.start] == prompt
         begins = int((row.turns == span.turn).nonzero()[0][0])
