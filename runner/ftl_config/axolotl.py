@@ -105,7 +105,7 @@ _ACCEPTED = {
         swanlab_completion_log_interval swanlab_completion_max_buffer""",
     "packing looks at all rows at once": "sample_packing_group_size",
     "not a matter of training": """
-        lora_on_cpu merge_lora merge_method gradio_title gradio_share gradio_server_name gradio_server_port
+        lora_on_cpu merge_lora gradio_title gradio_share gradio_server_name gradio_server_port
         gradio_max_new_tokens gradio_temperature lm_eval_batch_size lm_eval_post_train lm_eval_model""",
     "": """
         strict is_preprocess preprocess_iterable axolotl_config_path world_size local_rank device ddp

@@ -57,6 +57,32 @@ def test_every_executor_walks_the_same_trajectory(
         assert trajectories[executor][step] == pytest.approx(loss, rel=1e-4), f"{executor}, step {step}"
 
 
+def test_qlora_learns_and_merges(ftl: Ftl, tiny_config: dict[str, Any], tmp_path: Path) -> None:
+    """A 4-bit base, an optimizer and a schedule that transformers lacks, rates by group; then one plain model."""
+    settings = {
+        **tiny_config,
+        "adapter": "qlora",
+        "load_in_4bit": True,
+        "deepspeed": None,
+        "optimizer": "muon",
+        "lr_scheduler": "rex",
+        "loraplus_lr_ratio": 2,
+        "lora_modules_to_save": None,
+        "max_steps": 8,
+        "save_steps": 8,
+    }
+    path = write_config(tmp_path / "config.yml", settings)
+    ftl.run("train", str(path), "--launcher", "single")
+    out = Path(settings["output_dir"])
+    found = losses(out)
+    assert found[8] < found[1] - 0.3
+    rates = {event["step"]: event["learning_rate"] for event in read_events(out, "step")}
+    assert rates[3] == pytest.approx(0.01)  # the warm-up is over after two steps
+    assert rates[8] == pytest.approx(0.01 * (1 / 6) / (0.1 + 0.9 / 6))
+    ftl.run("merge-lora", str(path))
+    assert (out / "merged" / "model.safetensors").is_file()
+
+
 def test_packed_training_runs_and_learns(ftl: Ftl, tiny_config: dict[str, Any], tmp_path: Path) -> None:
     settings = {**tiny_config, "sample_packing": True, "pad_to_sequence_len": True, "deepspeed": None}
     by_step = train(ftl, settings, tmp_path)

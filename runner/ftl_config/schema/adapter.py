@@ -37,7 +37,7 @@ class AdapterSection(Section):
     lora_exclude_modules: str | Texts | None = None
     """Modules that get no adapter though they match the target."""
     lora_on_cpu: bool | None = None
-    """Load the adapter on the CPU when merging."""
+    """Load the adapter on the CPU when merging; the merge command always works on the CPU."""
     peft_layers_to_transform: Integers | None = None
     """Numbers of the layers that get an adapter; all by default."""
     peft_layers_pattern: Texts | None = None

@@ -85,25 +85,29 @@ def logits_of(model: Any) -> torch.Tensor:
 ADAPTERS = [
     "adapter: lora",
     QUANTIZED,
+    "adapter: lora\nload_in_8bit: true",
+    "adapter: lora\npeft_use_dora: true",
+    "adapter: lora\npeft_init_lora_weights: pissa",
+    "adapter: lora\nlora_modules_to_save: [embed_tokens, lm_head]",
+]
+MORE_ADAPTERS = [
     QUANTIZED + "bnb_4bit_use_double_quant: false\nbnb_4bit_quant_type: fp4",
     QUANTIZED + "bnb_4bit_compute_dtype: bfloat16",
     QUANTIZED + "gradient_checkpointing: true",
     QUANTIZED + "peft_use_dora: true",
-    "adapter: lora\nload_in_8bit: true",
-    "adapter: lora\npeft_use_dora: true",
     "adapter: lora\npeft_use_rslora: true\ngradient_checkpointing: true",
     "adapter: lora\npeft_init_lora_weights: gaussian",
     "adapter: lora\npeft_init_lora_weights: orthogonal",
-    "adapter: lora\npeft_init_lora_weights: pissa",
     "adapter: lora\npeft_init_lora_weights: pissa_niter_4\npeft_use_rslora: true",
     "adapter: lora\npeft_init_lora_weights: olora\nlora_rank_pattern: {q_proj: 2}\nlora_alpha_pattern: {k_proj: 4}",
-    "adapter: lora\nlora_modules_to_save: [embed_tokens, lm_head]",
     "adapter: lora\nlora_target_modules: [q_proj]\nlora_target_parameters: [k_proj.weight]",
     "adapter: lora\nlora_target_modules: [embed_tokens]\nlora_target_linear: true\nloraplus_lr_ratio: 4",
 ]
 
 
-@pytest.mark.parametrize("lines", ADAPTERS)
+@pytest.mark.parametrize(
+    "lines", [*ADAPTERS, *(pytest.param(lines, marks=pytest.mark.slow) for lines in MORE_ADAPTERS)]
+)
 def test_adapter_learns_and_reloads(lines: str, base: Path, tmp_path: Path) -> None:
     config = configured(base, tmp_path, lines)
     model, moved, losses = train(base, config)
