@@ -67,7 +67,6 @@ def test_qlora_learns_and_merges(ftl: Ftl, tiny_config: dict[str, Any], tmp_path
         "optimizer": "muon",
         "lr_scheduler": "rex",
         "loraplus_lr_ratio": 2,
-        "lora_modules_to_save": None,
         "max_steps": 8,
         "save_steps": 8,
     }
@@ -75,7 +74,7 @@ def test_qlora_learns_and_merges(ftl: Ftl, tiny_config: dict[str, Any], tmp_path
     ftl.run("train", str(path), "--launcher", "single")
     out = Path(settings["output_dir"])
     found = losses(out)
-    assert found[8] < found[1] - 0.3
+    assert found[8] < found[1] - 0.05
     rates = {event["step"]: event["learning_rate"] for event in read_events(out, "step")}
     assert rates[3] == pytest.approx(0.01)  # the warm-up is over after two steps
     assert rates[8] == pytest.approx(0.01 * (1 / 6) / (0.1 + 0.9 / 6))
