@@ -128,10 +128,10 @@ def test_files_of_different_schemas_are_named(mixed: Any, entries: list[dict[str
     """In one entry, the rows that lack the field; of two entries, each has fields of its own."""
     folder = tmp_path / "folder"
     folder.mkdir()
-    write_jsonl(folder / "1.jsonl", [{"text": "number 1"}])
-    write_jsonl(folder / "2.jsonl", [{"text": "number 2", "more": [1]}, {"body": "number 3"}])
+    write_jsonl(folder / "1.jsonl", [{"text": "number 1 so"}])
+    write_jsonl(folder / "2.jsonl", [{"text": "number 2 so", "more": [1]}, {"body": "number 3 so"}])
     with pytest.raises(DataError, match=r"2\.jsonl, line 2: no field 'text' \(fields: body\)"):
         mixed({"path": str(folder), "type": "completion"})
-    write_jsonl(folder / "2.jsonl", [{"text": "number 2", "more": [1]}])
-    other = {"path": str(write_jsonl(tmp_path / "3.jsonl", [{"body": "number 3"}])), "type": "completion"}
+    write_jsonl(folder / "2.jsonl", [{"text": "number 2 so", "more": [1]}])
+    other = {"path": str(write_jsonl(tmp_path / "3.jsonl", [{"body": "number 3 so"}])), "type": "completion"}
     assert sorted(mixed({"path": str(folder), "type": "completion"}, {**other, "field": "body"})) == [1, 2, 3]
