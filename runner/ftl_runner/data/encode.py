@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from ftl_runner.data.pieces import TextCutter
 from ftl_runner.data.token_lengths import token_byte_lengths
 from ftl_runner.data.turns import Rendered, Span
 
@@ -50,6 +51,7 @@ class BatchEncoder:
             if self._lengths is not None:
                 probe = self._backend.encode("a", add_special_tokens=False).ids
                 self._splits_cleanly = int(self._lengths[probe].sum()) == 1
+        self._cutter = TextCutter(self._backend) if self._splits_cleanly else None
 
     def encode(self, rows: Sequence[Rendered]) -> list[Encoded]:
         """Ids and labels of each row, in order. The first token is never trained: nothing predicts it."""
@@ -77,8 +79,9 @@ class BatchEncoder:
 
     def _ids(self, texts: Sequence[str]) -> list[Ints]:
         assert self._backend is not None
-        encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
-        return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+        cut = self._cutter.cut(texts) if self._cutter else [[text] for text in texts]
+        encodings = iter(self._backend.encode_batch_fast(list(chain.from_iterable(cut)), add_special_tokens=False))
+        return [_joined_ids([next(encodings).ids for _ in pieces]) for pieces in cut]
 
     def _split_and_encode(self, row: Rendered, cuts: Sequence[int], table: Longs) -> Encoded:
         """Tokenize the row in parts that end at ``cuts`` (characters)."""
@@ -136,6 +139,12 @@ class BatchEncoder:
                 turns.extend([turn] * len(part))
             position = span.end
         return _labelled(np.array(ids, dtype=np.int32), np.array(turns, dtype=np.int32))
+
+
+def _joined_ids(parts: Sequence[list[int]]) -> Ints:
+    if len(parts) == 1:
+        return np.array(parts[0], dtype=np.int32)
+    return np.array(list(chain.from_iterable(parts)), dtype=np.int32)
 
 
 def _parts(text: str, cuts: Sequence[int]) -> list[str]:
