@@ -1,11 +1,13 @@
-"""Run every benchmark, or those named: `python -m tests.benchmarks [cli_start runner_overhead ...]`."""
+"""Run every benchmark, or those named: `python -m tests.benchmarks [cli_start preprocess ...]`."""
 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
-BENCHMARKS = ("cli_start", "runner_overhead")
+BENCHMARKS = ("cli_start", "runner_overhead", "preprocess", "tokenizing", "turns", "memory_growth")
 
 for name in sys.argv[1:] or BENCHMARKS:
     importlib.import_module(f"tests.benchmarks.{name}").main()
+    print(f"  (load at the end: {os.getloadavg()[0]:.1f})")

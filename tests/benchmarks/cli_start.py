@@ -6,19 +6,14 @@ the least that a CLI which imports transformers at start-up costs.
 
 from __future__ import annotations
 
-import os
 import sys
-from pathlib import Path
 
 from tests.benchmarks.paired import Command, compare
-
-ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
+from tests.benchmarks.settings import BIN, ROOT, peer
 
 
-def peer() -> Command:
-    axolotl = os.environ.get("FTL_BENCH_AXOLOTL")
-    if axolotl:
+def slow_start() -> Command:
+    if axolotl := peer("axolotl"):
         return Command("axolotl --help", [axolotl, "--help"])
     return Command('python -c "import transformers"', [sys.executable, "-c", "import transformers"])
 
@@ -26,9 +21,9 @@ def peer() -> Command:
 def main() -> None:
     config = ROOT / "tests/axolotl_compat/seeds/lfm2-2.6b-lora.yml"
     print("ftl --help")
-    compare(Command("ftl --help", [str(BIN / "ftl"), "--help"]), peer())
+    compare(Command("ftl --help", [str(BIN / "ftl"), "--help"]), slow_start())
     print("ftl config check (the LFM2 LoRA config)")
-    compare(Command("ftl config check", [str(BIN / "ftl"), "config", "check", str(config)]), peer())
+    compare(Command("ftl config check", [str(BIN / "ftl"), "config", "check", str(config)]), slow_start())
 
 
 if __name__ == "__main__":

@@ -11,12 +11,13 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from ftl_runner.data.pieces import TextCutter
 from ftl_runner.data.token_lengths import keeps_text, token_byte_lengths
 from ftl_runner.data.turns import Rendered, Span
 
@@ -65,6 +66,7 @@ class BatchEncoder:
                 self._splits_cleanly = int(self._lengths[probe].sum()) == 1
                 self._rejoins_space = self._splits_cleanly and not _same_start(self._backend, "x\n\n", "x\n\ny")
         self._keeps_text = keeps_text(self._backend) if self._backend is not None else None
+        self._cutter = TextCutter(self._backend) if self._splits_cleanly else None
 
     def encode(self, rows: Sequence[Rendered]) -> list[Encoded]:
         """Ids and labels of each row, in order. The first token is never trained: nothing predicts it."""
@@ -105,8 +107,9 @@ class BatchEncoder:
 
     def _ids(self, texts: Sequence[str]) -> list[Ints]:
         assert self._backend is not None
-        encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
-        return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+        cut = self._cutter.cut(texts) if self._cutter else [[text] for text in texts]
+        encodings = iter(self._backend.encode_batch_fast(list(chain.from_iterable(cut)), add_special_tokens=False))
+        return [_joined_ids([next(encodings).ids for _ in pieces]) for pieces in cut]
 
     def _split_and_encode(self, row: Rendered, cuts: Sequence[int], table: Longs) -> Encoded:
         """Tokenize the row in parts that end at ``cuts`` (characters)."""
@@ -196,6 +199,12 @@ class BatchEncoder:
 def _same_start(backend: Any, start: str, text: str) -> bool:
     first, whole = (backend.encode(each, add_special_tokens=False).ids for each in (start, text))
     return bool(whole[: len(first)] == first)
+
+
+def _joined_ids(parts: Sequence[list[int]]) -> Ints:
+    if len(parts) == 1:
+        return np.array(parts[0], dtype=np.int32)
+    return np.array(list(chain.from_iterable(parts)), dtype=np.int32)
 
 
 def _parts(text: str, cuts: Sequence[int]) -> list[str]:
