@@ -12,18 +12,19 @@ if TYPE_CHECKING:
     from ftl_runner.data.collate import make_collator
     from ftl_runner.data.errors import DataError
     from ftl_runner.data.formats.registry import list_types
-    from ftl_runner.data.pipeline import Prepared, load_prepared, prepare
+    from ftl_runner.data.pipeline import prepare
+    from ftl_runner.data.prepared import Prepared, load_prepared
     from ftl_runner.data.prompts import SamplePrompt, first_rows, render_prompt, sample_prompts
     from ftl_runner.data.report import PrepareReport
 
 _MODULES = {
     "DataError": "errors",
     "PrepareReport": "report",
-    "Prepared": "pipeline",
+    "Prepared": "prepared",
     "SamplePrompt": "prompts",
     "first_rows": "prompts",
     "list_types": "formats.registry",
-    "load_prepared": "pipeline",
+    "load_prepared": "prepared",
     "make_collator": "collate",
     "prepare": "pipeline",
     "render_prompt": "prompts",

@@ -9,7 +9,7 @@ import pytest
 
 from ftl_config.axolotl import table
 from ftl_config.schema.data import DataSection, DatasetSpec
-from ftl_runner.data.pipeline import fingerprint
+from ftl_runner.data.fingerprint import fingerprint
 from tests.unit.data.data_support import chat_row, make_config, write_jsonl
 
 CHANGES: dict[str, dict[str, Any]] = {

@@ -11,7 +11,7 @@ import pytest
 from ftl_config.schema.data import DatasetSpec
 from ftl_runner.data import prepare
 from ftl_runner.data.errors import DataError
-from ftl_runner.data.pipeline import Prepared
+from ftl_runner.data.prepared import Prepared
 from ftl_runner.data.sources import find_source
 from tests.unit.data.data_support import make_config, text_of, write_jsonl
 

@@ -15,7 +15,7 @@ import pytest
 from ftl_config import Config
 from ftl_runner.data import prepare
 from ftl_runner.data.errors import DataError
-from ftl_runner.data.pipeline import Prepared
+from ftl_runner.data.prepared import Prepared
 from tests.unit.data.data_support import chat_row, make_config, text_of, write_jsonl
 
 ROWS = [chat_row(f"question number {n}", f"answer {n} " + "word " * (n % 23)) for n in range(120)]
@@ -231,9 +231,9 @@ def test_the_cache_sees_content_tokenizer_and_template_text(
 
 
 def _die_while_writing(config: Config, tokenizer: Any, root: Path) -> None:
-    import ftl_runner.data.pipeline as pipeline
+    import ftl_runner.data.fill as fill
 
-    pipeline.write_set = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+    fill.write_set = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
     prepare(config, tokenizer, cache_root=root, on_progress=None)
 
 

@@ -14,7 +14,7 @@ import pytest
 from ftl_config import Config
 from ftl_runner.checkpoints.store import open_store
 from ftl_runner.data import prepare
-from ftl_runner.data.pipeline import Prepared
+from ftl_runner.data.prepared import Prepared
 from ftl_runner.data.shared_cache import MANIFEST_NAME, SharedCache
 from tests.unit.data.data_support import chat_row, make_config, write_jsonl
 

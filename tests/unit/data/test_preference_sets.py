@@ -13,8 +13,8 @@ from ftl_config import ConfigError, load_text
 from ftl_runner.data import prepare
 from ftl_runner.data.errors import DataError
 from ftl_runner.data.formats.preference_registry import Kind, kind_of
-from ftl_runner.data.pipeline import Prepared
 from ftl_runner.data.preference.preview import print_preferences
+from ftl_runner.data.prepared import Prepared
 from tests.unit.data.data_support import text_of, write_jsonl
 from tests.unit.data.preference_support import own_module, preference_config
 
