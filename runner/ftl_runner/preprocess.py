@@ -19,14 +19,14 @@ def preprocess(config: Config, *, num_examples: int, text_only: bool = False) ->
     from ftl_runner.data.open_stream import stream_lines
     from ftl_runner.data.preference.preview import print_preferences
     from ftl_runner.data.preview import print_examples, print_report
-    from ftl_runner.data.stream import StreamSet
+    from ftl_runner.data.stream import is_streamed
     from ftl_runner.models.tokenizer import load_tokenizer
     from ftl_runner.progress_bar import show_progress
 
     tokenizer = load_tokenizer(config)
     with show_progress() as say:
         prepared = prepare(config, tokenizer, cache_root=None, on_progress=say)
-    if isinstance(prepared.train, StreamSet):
+    if is_streamed(config):
         print_examples(prepared.train.sample, tokenizer, num_examples, text_only=text_only)
         sys.stdout.writelines(f"{line}\n" for line in stream_lines(prepared.report))
         return
@@ -34,7 +34,7 @@ def preprocess(config: Config, *, num_examples: int, text_only: bool = False) ->
         show = print_examples if kind_of(config) is None else print_preferences
         show(prepared.train, tokenizer, num_examples, text_only=text_only)
     print_report(prepared.report)
-    sys.stdout.write(_steps(config, len(prepared.train)) + "\n")
+    sys.stdout.write(_steps(config, prepared.report.num_rows) + "\n")
     sys.stdout.write(f"lengths of the sequences: {_plot(prepared.report)}\n")
 
 

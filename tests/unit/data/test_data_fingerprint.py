@@ -24,6 +24,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "eval_sequence_len": {"eval_sequence_len": 128},
     "excess_length_strategy": {"excess_length_strategy": "truncate"},
     "min_sample_len": {"min_sample_len": 5},
+    "skip_bad_rows": {"skip_bad_rows": True},
     "train_on_inputs": {"train_on_inputs": True},
     "chat_template_kwargs": {"chat_template_kwargs": {"x": 1}},
     "eot_tokens": {"eot_tokens": ["<|im_end|>"]},
@@ -43,6 +44,7 @@ SAME: dict[str, dict[str, Any]] = {
     "group_by_length": {"group_by_length": True},
     "pad_to_sequence_len": {"pad_to_sequence_len": False},
     "pad_to_multiple_of": {"pad_to_multiple_of": 8},
+    "batch_flattening": {"batch_flattening": True},
     "multipack_real_batches": {"multipack_real_batches": True},
     "streaming_multipack_buffer_size": {"streaming_multipack_buffer_size": 5},
     "pretrain_multipack_attn": {"pretrain_multipack_attn": False},
@@ -79,13 +81,15 @@ ENTRY_CHANGES: dict[str, Any] = {
     "train_on_eot": "all",
     "drop_system_message": True,
     "split_thinking": True,
+    "chat_template_kwargs": {"x": 1},
+    "input_transform": "copy.copy",
 }
 
 ENTRY_SAME: dict[str, Any] = {"preprocess_shards": 2, "trust_remote_code": True}
 
 OTHER_FORMATS = {
     "type", "field", "field_instruction", "field_input", "field_output", "text_column", "length", "sequence_length",
-    "min_input_id", "max_input_id", "seed",
+    "min_input_id", "max_input_id", "seed", "field_human", "field_model",
 }  # fmt: skip
 """Keys of other types of rows, which stand in the same place as those above."""
 
