@@ -104,3 +104,13 @@ def test_ctrl_c_saves_a_checkpoint(ftl: Ftl, tiny_config: dict[str, Any], tmp_pa
     ftl.run("train", str(path), "--auto-resume-from-checkpoints", "--max-steps", str(total))
     assert read_events(out, "resumed")[-1]["step"] == stopped_at
     assert read_events(out, "step")[-1]["step"] == total
+
+
+def test_two_processes_resume_without_deepspeed(ftl: Ftl, tiny_config: dict[str, Any], tmp_path: Path) -> None:
+    settings = {**tiny_config, "deepspeed": None, "max_steps": 2, "save_steps": 2}
+    path, out = write_config(tmp_path / "config.yml", settings), Path(settings["output_dir"])
+    two = ("--launcher", "torchrun", "--", "--nproc_per_node=2")
+    ftl.run("train", str(path), *two)
+    ftl.run("train", str(path), "--auto-resume-from-checkpoints", "--max-steps", "3", *two)
+    assert read_events(out, "resumed")[-1]["step"] == 2
+    assert read_events(out, "step")[-1]["step"] == 3

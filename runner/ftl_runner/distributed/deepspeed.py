@@ -31,6 +31,7 @@ def deepspeed_config(config: Config, *, use_cpu: bool) -> dict[str, Any] | None:
     if value is None:
         return None
     settings = dict(value) if isinstance(value, dict) else _read(value)
+    settings.setdefault("gradient_clipping", "auto")  # max_grad_norm, where the file leaves it out
     if use_cpu:
         # Kept whole across CPU and GPU runs of one file: these two have no CPU implementation.
         fp16 = settings.get("fp16")

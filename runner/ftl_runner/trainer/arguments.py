@@ -96,7 +96,24 @@ def make_arguments(config: Config, precision: Precision, schedule: Schedule, wor
     arguments |= fsdp_arguments(config)
     arguments |= tracker_arguments(config)
     arguments |= hub_arguments(config)
-    return TrainingArguments(**arguments)
+    return (_cpu_arguments() if precision.use_cpu else TrainingArguments)(**arguments)
+
+
+def _cpu_arguments() -> type[TrainingArguments]:
+    """Arguments that call the processor ``cpu``: under DDP Accelerate says ``cpu:0``, and torch.load, which resuming
+    gives it to, does not know that name."""
+    import torch
+    from transformers import TrainingArguments
+
+    class CpuArguments(TrainingArguments):  # type: ignore[misc]
+        @property
+        def device(self) -> torch.device:
+            return torch.device(super().device.type)
+
+        def __reduce__(self) -> Any:  # saved beside the model, and read where this module is not
+            return TrainingArguments.__new__, (TrainingArguments,), self.__dict__
+
+    return CpuArguments
 
 
 def _optimizer(config: Config) -> dict[str, Any]:
