@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def preprocess(config: Config, *, num_examples: int, text_only: bool = False) -> None:
-    """Prepare the dataset of a configuration and print its report, with ``num_examples`` rows token by token."""
+    """Prepare the dataset of a configuration and print its report.
+
+    With ``num_examples`` rows token by token, and then a plot of lengths too (which takes a second to draw).
+    """
     from ftl_runner.data import prepare
     from ftl_runner.data.formats.preference_registry import kind_of
     from ftl_runner.data.open_stream import stream_lines
@@ -35,7 +38,8 @@ def preprocess(config: Config, *, num_examples: int, text_only: bool = False) ->
         show(prepared.train, tokenizer, num_examples, text_only=text_only)
     print_report(prepared.report)
     sys.stdout.write(_steps(config, prepared.report.num_rows) + "\n")
-    sys.stdout.write(f"lengths of the sequences: {_plot(prepared.report)}\n")
+    if num_examples:
+        sys.stdout.write(f"lengths of the sequences: {_plot(prepared.report)}\n")
 
 
 def _steps(config: Config, num_rows: int) -> str:
