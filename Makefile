@@ -11,8 +11,10 @@ setup:
 demo: setup
 	@bash scripts/demo.sh $(VENV)
 
+# The quick tests two at a time, and first; the others start servers, Ray and training of their own.
 test: setup lint
-	$(BIN)/python -m pytest tests --durations=30
+	$(BIN)/python -m pytest tests -m "not slow" -n 2 --durations=10
+	$(BIN)/python -m pytest tests -m slow --durations=30
 
 test-fast: setup
 	$(BIN)/python -m pytest tests -m "not slow" -n 2
