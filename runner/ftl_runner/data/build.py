@@ -38,6 +38,10 @@ class Converter(Protocol):
         """Encoded rows that are kept, bad rows, and the tally."""
         ...
 
+    def make_ready(self) -> None:
+        """Load what the first row would have loaded."""
+        ...
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -150,6 +154,8 @@ def _run(entries: Sequence[Entry], chunks: Sequence[Chunk], options: BuildOption
         return
     # Forked workers start with everything loaded (a tokenizer alone takes seconds); they use neither torch nor its
     # threads.
+    for entry in entries:
+        entry.converter.make_ready()
     context = multiprocessing.get_context("fork")
     pool = ProcessPoolExecutor(processes, context, _start_worker, (entries, options))
     try:

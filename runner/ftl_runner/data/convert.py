@@ -197,6 +197,15 @@ class RowConverter:
         assert row is not None
         return self._format(row)
 
+    def make_ready(self) -> None:
+        """Load what is loaded at the first row, in a process that others are forked from."""
+        self._batch_encoder().make_ready()
+
+    def _batch_encoder(self) -> BatchEncoder:
+        if self._encoder is None:
+            self._encoder = BatchEncoder(self._tokenizer)
+        return self._encoder
+
     def _flush(
         self,
         batch: Sequence[Rendered],
@@ -207,9 +216,7 @@ class RowConverter:
     ) -> None:
         if not batch:
             return
-        if self._encoder is None:
-            self._encoder = BatchEncoder(self._tokenizer)
-        for rendered, encoded, index in zip(batch, self._encoder.encode(batch), where, strict=True):
+        for rendered, encoded, index in zip(batch, self._batch_encoder().encode(batch), where, strict=True):
             self._keep(encoded, rendered.splittable, index, kept, rejected, tally)
 
     def _keep(

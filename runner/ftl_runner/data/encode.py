@@ -118,12 +118,19 @@ class BatchEncoder:
         left = iter(self._ids_by_tokenizers([text for text, ids in zip(texts, found, strict=True) if ids is None]))
         return [next(left) if ids is None else ids for ids in found]
 
+    def make_ready(self) -> None:
+        """Do now what pays for much text only: before processes are forked that would each do it."""
+        if self._chars < _FAST_FROM_CHARS and self._splits_cleanly:
+            self._fast = fast_encoder(self._backend)
+        self._chars = _FAST_FROM_CHARS
+
     def _fast_encoder(self, texts: Sequence[str]) -> Encode | None:
         """tiktoken, once there has been so much text that making it ready pays."""
         if self._chars < _FAST_FROM_CHARS:
-            self._chars += sum(map(len, texts))
-            if self._chars >= _FAST_FROM_CHARS and self._splits_cleanly:
-                self._fast = fast_encoder(self._backend)
+            if self._chars + sum(map(len, texts)) >= _FAST_FROM_CHARS:
+                self.make_ready()
+            else:
+                self._chars += sum(map(len, texts))
         return self._fast
 
     def _ids_by_tokenizers(self, texts: Sequence[str]) -> list[Ints]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from typing import Any
@@ -35,6 +36,7 @@ _MISSING = 1 << 24
 Encode = Callable[[str], "npt.NDArray[np.int32] | None"]
 
 
+@lru_cache(maxsize=4)  # datasets of one config share a tokenizer
 def fast_encoder(backend: Any) -> Encode | None:
     """A function from a text to its ids (without added special tokens), or None where tiktoken is not the same.
 

@@ -133,13 +133,21 @@ class PreferenceConverter:
             return (writer.steps(example, separator),)
         return (writer.prompt(example.prompt),)
 
+    def make_ready(self) -> None:
+        """Load what is loaded at the first row, in a process that others are forked from."""
+        self._part_encoder()
+
+    def _part_encoder(self) -> PartEncoder:
+        if self._encoder is None:
+            self._encoder = PartEncoder(self._tokenizer)
+        return self._encoder
+
     def _flush(self, batch: Sequence[_Written], kept: list[Encoded], rejected: list[Rejected], tally: Tally) -> None:
         if not batch:
             return
-        if self._encoder is None:
-            self._encoder = PartEncoder(self._tokenizer)
-        prompts = self._encoder.prompts([written.prompt for written in batch])
-        answers = iter(self._encoder.answers([text for written in batch for text in written.answers]))
+        encoder = self._part_encoder()
+        prompts = encoder.prompts([written.prompt for written in batch])
+        answers = iter(encoder.answers([text for written in batch for text in written.answers]))
         for written, prompt in zip(batch, prompts, strict=True):
             parts = [next(answers) for _ in written.answers]
             try:
