@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ftl_config.schema.data import DatasetSpec
 from ftl_runner.data.convert import LengthRule, RowConverter, Tally
 from ftl_runner.data.encode import IGNORE_INDEX
+from ftl_runner.data.parts import length_rule, seed_of
 from ftl_runner.data.report import PrepareReport, SourceReport
 from ftl_runner.data.row_streams import open_streams
 from ftl_runner.data.sources import find_source, parse_rows
@@ -24,8 +25,8 @@ def open_stream_set(config: Config, tokenizer: Any) -> StreamSet:
         DataError: no such file or dataset, an unknown type, or a source that cannot be streamed.
     """
     data = config.data
-    seed = 42 if config.training.seed is None else config.training.seed
-    rule = LengthRule(data.sequence_len, data.excess_length_strategy or "drop", data.min_sample_len or 2)
+    seed = seed_of(config)
+    rule = length_rule(data, data.sequence_len)
     shuffle = data.shuffle_merged_datasets and not data.curriculum_sampling
     packs = data.sample_packing
     arrangement = Arrangement(

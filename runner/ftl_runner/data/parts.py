@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ftl_config.schema.data import DatasetSpec
+from ftl_config.schema.data import DataSection, DatasetSpec
 from ftl_runner.data.convert import LengthRule, RowConverter
 from ftl_runner.data.formats.preference_registry import kind_of
 from ftl_runner.data.preference.convert import PreferenceConverter
@@ -46,6 +46,11 @@ class Parts:
         )
 
 
+def length_rule(data: DataSection, sequence_len: int) -> LengthRule:
+    """What becomes of rows that are too long or too short."""
+    return LengthRule(sequence_len, data.excess_length_strategy or "drop", data.min_sample_len or 2)
+
+
 def seed_of(config: Config) -> int:
     """The seed of everything random in a config's data."""
     return 42 if config.training.seed is None else config.training.seed
@@ -53,7 +58,7 @@ def seed_of(config: Config) -> int:
 
 def _part(config: Config, tokenizer: Any, specs: Sequence[DatasetSpec], sequence_len: int) -> Part:
     data = config.data
-    rule = LengthRule(sequence_len, data.excess_length_strategy or "drop", data.min_sample_len or 2)
+    rule = length_rule(data, sequence_len)
     seed = seed_of(config)
     sources = tuple(find_source(spec, seed) for spec in specs)
     converters = tuple(_converter(config, spec, tokenizer, rule) for spec in specs)
