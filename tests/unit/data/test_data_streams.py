@@ -6,7 +6,7 @@ import gzip
 import json
 import multiprocessing
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -104,13 +104,15 @@ def pretraining(*paths: Path, folder: Path, **keys: Any) -> Config:
     return make_config(folder=folder, datasets=None, pretraining_dataset=entries, **values)
 
 
-def one_pass(stream: StreamSet, shard: Shard | None = None) -> list[tuple[Any, Cursor]]:
-    found = []
+def rows_of_one_pass(stream: StreamSet, shard: Shard | None = None) -> Iterator[tuple[Any, Cursor]]:
     for row, following in stream.rows(shard or Shard(), Cursor()):
-        if following.passes > 0:
-            return found
-        found.append((row, following))
-    raise AssertionError("a stream has no end")
+        if following.passes:
+            return
+        yield row, following
+
+
+def one_pass(stream: StreamSet, shard: Shard | None = None) -> list[tuple[Any, Cursor]]:
+    return list(rows_of_one_pass(stream, shard))
 
 
 def documents(rows: list[tuple[Any, Cursor]], tokenizer: Any) -> list[str]:
@@ -253,7 +255,7 @@ def _write_rows(path: Path, count: int) -> None:
 
 
 def _peak_bytes(config: Config, tokenizer: Any, queue: Any) -> None:
-    found = len(one_pass(open_stream_set(config, tokenizer)))
+    found = sum(1 for _ in rows_of_one_pass(open_stream_set(config, tokenizer)))  # a list of them would grow
     queue.put((found, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
 
 
