@@ -7,6 +7,7 @@ are written and dropped again. All other tensors are copied.
 
 from __future__ import annotations
 
+import ctypes
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -72,6 +73,8 @@ def merge_by_shards(config: Config, tokenizer: Any, precision: Precision, adapte
         _write(tensors, target / file)
         places.update(dict.fromkeys(tensors, file))
         total_bytes += sum(tensor.nbytes for tensor in tensors.values())
+        tensors.clear()
+        _return_free_memory()
     _write_index(target, places, total_bytes)
     model.config.use_cache = True
     model.config.dtype = precision.load_dtype
@@ -286,6 +289,14 @@ def _write(tensors: Tensors, path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file(tensors, path, metadata={"format": "pt"})
+
+
+def _return_free_memory() -> None:
+    """glibc keeps what is freed in blocks under 32 MiB, and a heap in pieces grows with every shard; other C libraries
+    give it back by themselves."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _write_index(target: Path, places: dict[str, str], total_bytes: int) -> None:

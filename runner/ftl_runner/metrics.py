@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from ftl_runner.data import Prepared
 
 
+_SHOWN = ("step", "epoch", "loss", "learning_rate", "grad_norm", "eval_loss")
+_OF_THE_TRAINER = ("_runtime", "_per_second", "total_flos", "train_loss", "num_tokens", "num_input_tokens_seen")
+
+
 def make_metrics(context: RunContext, trainer: Trainer, prepared: Prepared, tokens: int) -> dict[str, Any]:
     """All figures of a run; seconds in ``*_s``, bytes in ``*_bytes``. ``history`` spans all attempts.
 
@@ -47,9 +51,17 @@ def make_metrics(context: RunContext, trainer: Trainer, prepared: Prepared, toke
 
 
 def _history(log_history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    wanted = ("step", "epoch", "loss", "learning_rate", "grad_norm", "eval_loss")
-    rows = ({name: row[name] for name in wanted if name in row} for row in log_history)
+    rows = ({name: row[name] for name in _SHOWN if name in row} | method_metrics(row) for row in log_history)
     return [row for row in rows if "loss" in row or "eval_loss" in row]
+
+
+def method_metrics(logs: dict[str, Any]) -> dict[str, float]:
+    """What a method measures beyond the loss (margins, accuracies, rewards, ...) among what the Trainer logs."""
+    return {
+        name: value
+        for name, value in logs.items()
+        if isinstance(value, int | float) and name not in _SHOWN and not name.endswith(_OF_THE_TRAINER)
+    }
 
 
 def _peak_memory_bytes() -> dict[str, int]:

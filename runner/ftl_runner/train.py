@@ -24,7 +24,7 @@ from ftl_runner.distributed.ranks import Ranks, collective_timeout_s, join_ranks
 from ftl_runner.events import EventStream
 from ftl_runner.failures import is_disk_full
 from ftl_runner.logs import quiet_libraries
-from ftl_runner.methods import load_method
+from ftl_runner.methods import load_method, method_name
 from ftl_runner.stop import StopSignal
 from ftl_runner.trainer.optimizers import check_optimizer
 
@@ -54,7 +54,7 @@ def train(job: TrainJob, send: Callable[[Event], None], stop: StopSignal) -> Out
     identity = RunIdentity(job.run_id, attempt, job.loaded.digest)
     context = RunContext(job, ranks, events, stop, store, identity, clock, resume_from)
     try:
-        return load_method("sft")(context)
+        return load_method(method_name(job.loaded.config))(context)
     except Exception as error:
         if is_disk_full(error, job.output_dir) and ranks.is_node_leader:
             # The half-written checkpoint is worth nothing and its space is needed.

@@ -131,6 +131,9 @@ class RowsDone(str):
         line.done, line.total = done, total
         return line
 
+    def __getnewargs__(self) -> tuple[int, int]:  # type: ignore[override]
+        return self.done, self.total  # what pickle makes it from, on its way out of a worker
+
 
 def bad_row_error(first: BadRow, count: int) -> DataError:
     """The first bad row as an error, with how many more there are close by."""

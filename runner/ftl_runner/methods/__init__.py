@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ftl_runner.context import Outcome, RunContext
+
+if TYPE_CHECKING:
+    from ftl_config import Config
 
 METHODS = {
     "sft": "ftl_runner.methods.sft",
 }
+
+
+def method_name(config: Config) -> str:
+    """``process_reward_model``, ``reward_model``, the value of ``rl``, or ``sft``."""
+    preference = config.preference
+    if preference.process_reward_model or preference.reward_model:
+        return "process_reward_model" if preference.process_reward_model else "reward_model"
+    return preference.rl or "sft"
 
 
 def load_method(name: str) -> Callable[[RunContext], Outcome]:

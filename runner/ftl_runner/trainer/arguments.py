@@ -60,8 +60,19 @@ def accumulation_steps(config: Config) -> int:
     return keys.gradient_accumulation_steps
 
 
-def make_arguments(config: Config, precision: Precision, schedule: Schedule, world_size: int) -> TrainingArguments:
-    """The arguments of one run; building them also sets DeepSpeed up, so it comes before the model is loaded."""
+def make_arguments(
+    config: Config,
+    precision: Precision,
+    schedule: Schedule,
+    *,
+    kind: type[TrainingArguments] | None = None,
+    options: dict[str, Any] | None = None,
+) -> TrainingArguments:
+    """The arguments of one run; building them also sets DeepSpeed up, so it comes before the model is loaded.
+
+    Args:
+        kind: the class of a method's arguments, with ``options`` beyond those of ``TrainingArguments``.
+    """
     from transformers import TrainingArguments
 
     keys = config.training
@@ -96,22 +107,22 @@ def make_arguments(config: Config, precision: Precision, schedule: Schedule, wor
     arguments |= fsdp_arguments(config)
     arguments |= tracker_arguments(config)
     arguments |= hub_arguments(config)
-    return (_cpu_arguments() if precision.use_cpu else TrainingArguments)(**arguments)
+    kind = kind or TrainingArguments
+    return (_on_cpu(kind) if precision.use_cpu else kind)(**arguments | (options or {}))
 
 
-def _cpu_arguments() -> type[TrainingArguments]:
+def _on_cpu(kind: type[TrainingArguments]) -> type[TrainingArguments]:
     """Arguments that call the processor ``cpu``: under DDP Accelerate says ``cpu:0``, and torch.load, which resuming
     gives it to, does not know that name."""
     import torch
-    from transformers import TrainingArguments
 
-    class CpuArguments(TrainingArguments):  # type: ignore[misc]
+    class CpuArguments(kind):  # type: ignore[misc, valid-type]
         @property
         def device(self) -> torch.device:
             return torch.device(super().device.type)
 
         def __reduce__(self) -> Any:  # saved beside the model, and read where this module is not
-            return TrainingArguments.__new__, (TrainingArguments,), self.__dict__
+            return kind.__new__, (kind,), self.__dict__
 
     return CpuArguments
 
@@ -212,7 +223,10 @@ def _strategy(
 
 def _memory(config: Config) -> dict[str, Any]:
     keys = config.training
-    memory: dict[str, Any] = {"torch_empty_cache_steps": keys.torch_empty_cache_steps}
+    memory: dict[str, Any] = {
+        "torch_empty_cache_steps": keys.torch_empty_cache_steps,
+        "gradient_checkpointing": False,  # TRL's arguments have it on by default
+    }
     if keys.gradient_checkpointing:
         # The non-reentrant form is PyTorch's recommended one and leaves results as they are.
         kwargs = keys.gradient_checkpointing_kwargs

@@ -12,6 +12,7 @@ from ftl_config.protocol import EventType
 from ftl_runner.checkpoints.commit import commit_checkpoint, prune_local, rotate
 from ftl_runner.checkpoints.manifest import FOLDER_PREFIX, committed
 from ftl_runner.context import RunContext
+from ftl_runner.metrics import method_metrics
 from ftl_runner.trainer.watchdog import LossWatchdog
 
 if TYPE_CHECKING:
@@ -69,12 +70,15 @@ class ProgressEvents(TrainerCallback):  # type: ignore[misc]
             trained_tokens=trained,
             tokens_per_s=tokens / seconds,
             eta_s=(state.max_steps - state.global_step) * seconds_per_step,
+            metrics=method_metrics(logs),
         )
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: dict[str, float], **_: Any
     ) -> None:
-        self._events.emit(EventType.EVAL, step=state.global_step, eval_loss=metrics.get("eval_loss"))
+        self._events.emit(
+            EventType.EVAL, step=state.global_step, eval_loss=metrics.get("eval_loss"), metrics=method_metrics(metrics)
+        )
 
 
 class StopOnSignal(TrainerCallback):  # type: ignore[misc]

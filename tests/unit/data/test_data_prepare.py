@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import pickle
 import signal
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from ftl_config import Config
 from ftl_runner.data import prepare
+from ftl_runner.data.build import RowsDone
 from ftl_runner.data.errors import DataError
 from ftl_runner.data.prepared import Prepared
 from tests.unit.data.data_support import chat_row, make_config, text_of, write_jsonl
@@ -285,3 +287,9 @@ def test_mixing_sets_of_several_types(data: Path, tokenizer: Any, tmp_path: Path
     ]
     assert (5, 6, 7) in sequences(prepared)
     assert json.loads(json.dumps(prepared.report.to_dict()))["rows_read"] == 125
+
+
+def test_progress_crosses_processes() -> None:
+    """A worker sends its lines to the process that shows them."""
+    line = pickle.loads(pickle.dumps(RowsDone(800, 2000)))
+    assert (line, line.done, line.total) == ("tokenized 800 of 2,000 rows", 800, 2000)

@@ -66,7 +66,7 @@ def train(base: Path, config: Config) -> tuple[Any, set[str], list[float]]:
     torch.manual_seed(1)
     model = add_adapter(load(base, config), config)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    arguments = make_arguments(config, CPU, make_schedule(config, 64, 1), 1)
+    arguments = make_arguments(config, CPU, make_schedule(config, 64, 1))
     rows = [{"input_ids": TOKENS[0], "labels": TOKENS[0]}] * 64
     trainer = OptimizerFromConfig(config=config, model=model, args=arguments, train_dataset=rows)
     trainer.train()

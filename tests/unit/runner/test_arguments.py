@@ -26,7 +26,7 @@ from tests.unit.runner.snippets import CPU, config_of, needs_cpu, tiny_llama
 
 def arguments_of(lines: str, rows: int = 1000, world_size: int = 1) -> TrainingArguments:
     config = config_of(lines)
-    return make_arguments(config, CPU, make_schedule(config, rows, world_size), world_size)
+    return make_arguments(config, CPU, make_schedule(config, rows, world_size))
 
 
 ARGUMENTS: list[tuple[str, dict[str, Any]]] = [

@@ -29,7 +29,7 @@ def batches(folder: Path, lines: str) -> list[dict[str, torch.Tensor]]:
     rows = [{"input_ids": [7] * length, "labels": [7] * length, "length": length} for length in LENGTHS]
     trainer = TokenTrainer(
         model=tiny_causal_model("llama"),
-        args=make_arguments(config, CPU, make_schedule(config, len(rows), 1), 1),
+        args=make_arguments(config, CPU, make_schedule(config, len(rows), 1)),
         train_dataset=Dataset.from_list(rows),
         data_collator=TellsItsProcess(0, joined=PackedCollator(0)),
     )

@@ -33,7 +33,7 @@ def trainer_of(lines: str, folder: Path, steps: int = 4) -> OptimizerFromConfig:
     generator = torch.Generator().manual_seed(0)
     tokens = [torch.randint(0, 50, (8,), generator=generator) for _ in range(2)]
     rows = [{"input_ids": row, "labels": row} for row in tokens] * steps
-    arguments = make_arguments(config, CPU, make_schedule(config, len(rows), 1), 1)
+    arguments = make_arguments(config, CPU, make_schedule(config, len(rows), 1))
     model = add_adapter(tiny_llama(), config)
     return OptimizerFromConfig(config=config, model=model, args=arguments, train_dataset=rows)
 
