@@ -11,7 +11,8 @@ from ftl_runner.data.encode import IGNORE_INDEX
 from ftl_runner.data.parts import length_rule, seed_of
 from ftl_runner.data.report import PrepareReport, SourceReport
 from ftl_runner.data.row_streams import open_streams
-from ftl_runner.data.sources import find_source, parse_rows
+from ftl_runner.data.sources import find_source
+from ftl_runner.data.splits import parse_rows
 from ftl_runner.data.stream import Arrangement, StreamEntry, StreamSet, train_entries
 
 if TYPE_CHECKING:

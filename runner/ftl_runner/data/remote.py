@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 from ftl_config.addresses import is_loopback
 from ftl_runner.data.errors import DataError
 from ftl_runner.data.files import KINDS, LocalFile, file_kind
+from ftl_runner.data.origins import Origin, SavedDataset
 from ftl_runner.data.row_readers import Reader
-from ftl_runner.data.sources import Origin, SavedDataset, of_split
+from ftl_runner.data.splits import of_split
 
 Result = TypeVar("Result")
 

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 from ftl_runner.data.errors import DataError
 from ftl_runner.data.files import LocalFile, compression_of, csv_options, is_json_array, not_csv, parse_text_line
 from ftl_runner.data.hub import HubDataset
+from ftl_runner.data.origins import Origin, SavedDataset
 from ftl_runner.data.remote import RemoteFile, RemoteSavedDataset, may_pass, reading
 from ftl_runner.data.row_readers import RawRow, Reader, parse_json_line
-from ftl_runner.data.sources import Origin, SavedDataset
 from ftl_runner.data.synthetic import SYNTHETIC, SyntheticRows
 
 _BLOCK_BYTES = 1 << 22

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,20 +13,11 @@ import numpy.typing as npt
 from ftl_config.schema.data import DatasetSpec
 from ftl_runner.data.errors import DataError, did_you_mean
 from ftl_runner.data.files import KINDS, LocalFile, file_kind
-from ftl_runner.data.row_readers import ArrowRows, Joined, Picked, Reader
+from ftl_runner.data.origins import Origin, SavedDataset
+from ftl_runner.data.remote import find_remote
+from ftl_runner.data.row_readers import Joined, Picked, Reader
+from ftl_runner.data.splits import of_split, parse_slice, split_name
 from ftl_runner.data.synthetic import SYNTHETIC, make_synthetic
-
-
-class Origin(Protocol):
-    """One file or table that rows come from."""
-
-    def fingerprint(self) -> str:
-        """Changes when the rows change."""
-        ...
-
-    def open(self, scratch: Path) -> Reader:
-        """Ready to read; ``scratch`` takes unpacked and downloaded files."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -106,8 +96,6 @@ def _find_origins(spec: DatasetSpec, path: str, split: str) -> Iterator[Origin]:
         return
     data_files = [spec.data_files] if isinstance(spec.data_files, str) else list(spec.data_files or ())
     if "://" in path:
-        from ftl_runner.data.remote import find_remote
-
         yield from find_remote(path, data_files, split, spec.ds_type)
         return
     if path in KINDS.values() and data_files and not Path(path).exists():
@@ -174,96 +162,6 @@ def _saved_dataset(folder: Path, split: str) -> Iterator[Origin]:
             raise DataError(f"{folder} has no split {split!r}", f"it has: {', '.join(splits)}; choose one with split:")
         folder = folder / split
     yield SavedDataset(folder)
-
-
-@dataclass(frozen=True)
-class SavedDataset:
-    """A directory that ``Dataset.save_to_disk`` wrote."""
-
-    folder: Path
-
-    def fingerprint(self) -> str:
-        files = sorted(self.folder.glob("*.arrow"))
-        return "+".join(LocalFile(path, path.name, "arrow").fingerprint() for path in files)
-
-    def open(self, scratch: Path) -> Reader:
-        return self.open_mapped()
-
-    def open_mapped(self) -> Reader:
-        """The rows; their files are mapped into memory, not read."""
-        from datasets import load_from_disk
-
-        try:
-            dataset: Any = load_from_disk(str(self.folder))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{self.folder} is not a saved dataset: {error}") from error
-        return ArrowRows(dataset, str(self.folder))
-
-
-_SPLIT_WORDS = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test", "testing", "eval", "evaluation"),
-}
-
-
-def of_split(files: Sequence[Path], split: str, where: str) -> list[Path]:
-    """The files of a split, by words in their names; all of them where no name has such a word."""
-    named = {path: _split_in_name(path) for path in files}
-    if not any(named.values()):
-        if split == "train":
-            return list(files)
-        raise DataError(f"{where} has no split {split!r}: no file is named after one", "leave split: out")
-    wanted = next((key for key, words in _SPLIT_WORDS.items() if split in words), split)
-    chosen = [path for path, word in named.items() if word == wanted]
-    if not chosen:
-        known = sorted({word for word in named.values() if word})
-        raise DataError(f"{where} has no split {split!r}", f"it has: {', '.join(known)}; choose one with split:")
-    return chosen
-
-
-def _split_in_name(path: Path) -> str | None:
-    words = set(re.split(r"[^a-z]+", f"{path.parent.name}/{path.name}".lower()))
-    for split, names in _SPLIT_WORDS.items():
-        if words & set(names):
-            return split
-    return None
-
-
-def split_name(split: str) -> tuple[str, str]:
-    """``train[:10%]`` -> (``train``, ``:10%``)."""
-    match = re.fullmatch(r"\s*([\w.-]+)\s*(?:\[([^\]]*)\])?\s*", split)
-    if match is None:
-        raise DataError(f"split {split!r} is not understood", "as train, train[:10%] or train[100:200]")
-    return match[1], (match[2] or "").strip()
-
-
-def parse_slice(part: str, total: int, where: str) -> tuple[int, int]:
-    """Row numbers of ``:10%``, ``100:200``, ``-50:``; percentages are rounded to the nearest row."""
-    match = re.fullmatch(r"(-?\d+%?)?\s*:\s*(-?\d+%?)?", part)
-    if match is None:
-        raise DataError(f"{where}: split slice [{part}] is not understood", "as [:10%] or [100:200]")
-    start, stop = (_slice_end(end, total, default) for end, default in ((match[1], 0), (match[2], total)))
-    return start, max(start, stop)
-
-
-def parse_rows(part: str, where: str) -> tuple[int, int | None]:
-    """First and last row number of a slice of a stream, whose length nobody knows.
-
-    Raises:
-        DataError: a slice that counts from the end, or in percent.
-    """
-    match = re.fullmatch(r"(\d+)?\s*:?\s*(\d+)?", part)
-    if match is None or (part and ":" not in part):
-        raise DataError(f"{where}: split slice [{part}] cannot be streamed", "count rows from the start: [100:200]")
-    return int(match[1] or 0), int(match[2]) if match[2] else None
-
-
-def _slice_end(end: str | None, total: int, default: int) -> int:
-    if end is None:
-        return default
-    number = round(total * int(end[:-1]) / 100) if end.endswith("%") else int(end)
-    return min(max(number + total if number < 0 else number, 0), total)
 
 
 def _is_hub_id(path: str) -> bool:

@@ -20,7 +20,8 @@ from ftl_runner.data.encode import Encoded
 from ftl_runner.data.errors import DataError
 from ftl_runner.data.pack import pack
 from ftl_runner.data.row_streams import Placed, RowStream, open_streams, read_rows
-from ftl_runner.data.sources import find_source, parse_rows
+from ftl_runner.data.sources import find_source
+from ftl_runner.data.splits import parse_rows
 
 if TYPE_CHECKING:
     from ftl_config import Config

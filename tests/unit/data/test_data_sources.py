@@ -13,7 +13,8 @@ import pytest
 
 from ftl_config.schema.data import DatasetSpec
 from ftl_runner.data.errors import DataError, RowError
-from ftl_runner.data.sources import find_source, parse_slice, split_name
+from ftl_runner.data.sources import find_source
+from ftl_runner.data.splits import parse_slice, split_name
 from tests.unit.data.data_support import write_jsonl
 
 ROWS = [{"instruction": f"do {n}", "output": f"{n:03d} done, é\n"} for n in range(10)]
