@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "cancel": ("cancel", "cancel", "Stop a run; it saves a checkpoint first."),
     "resume": ("resume", "resume", "Go on with a run that had stopped."),
     "runs": ("runs", "runs", "All runs on record."),
+    "pull": ("pull", "pull", "Fetch the model or a checkpoint of a run."),
     "config": ("config", "config", "Check, explain and describe configs."),
     "preprocess": ("runner_verbs", "preprocess", "Tokenize and pack the datasets ahead of training."),
     "inference": ("runner_verbs", "inference", "Talk to a model or a tuned adapter."),
