@@ -17,16 +17,21 @@ _INTERVAL_S = 0.05
 
 def peak_mib(argv: Sequence[str]) -> float:
     """Run a command to its end; the largest memory of the process and all its descendants at one moment, in MiB."""
-    peak = 0
+    peak = 0.0
     with tempfile.TemporaryFile("w+") as log:
         child = subprocess.Popen(argv, stdout=log, stderr=log)
         while child.poll() is None:
-            peak = max(peak, sum(map(_memory_kib, _tree(child.pid))))
+            peak = max(peak, tree_mib(child.pid))
             time.sleep(_INTERVAL_S)
         if child.returncode:
             log.seek(0)
             raise SystemExit(f"{argv[0]} failed ({child.returncode}):\n{log.read()[-2000:]}")
-    return peak / 1024
+    return peak
+
+
+def tree_mib(root: int) -> float:
+    """What a process and all its descendants hold now, in MiB."""
+    return sum(map(_memory_kib, _tree(root))) / 1024
 
 
 def _tree(root: int) -> list[int]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ftl_runner.context import Outcome, RunContext
 from ftl_runner.data.stream import StreamSet
 from ftl_runner.methods.frame import Setup, load_model, run_trainer, set_up
+from ftl_runner.models.document_attention import attend_by_document
 from ftl_runner.models.isolation import check_isolation, joins_sequences, make_layout, refuse_leaking_model
 from ftl_runner.models.loader import load_model_config
 from ftl_runner.trainer.streaming import SaveStreamPosition, StreamTrainer, make_stream_loader
@@ -22,6 +23,8 @@ def run(context: RunContext) -> Outcome:
     refuse_leaking_model(config, load_model_config(config).model_type)
     setup = set_up(context)
     base, model = load_model(context, setup)
+    if joins_sequences(config) and setup.precision.use_cpu and not setup.arguments.torch_compile:
+        attend_by_document(base)
     layout = make_layout(config, base.config)
     trainer, callbacks = _make_trainer(context, setup, model, layout)
     if joins_sequences(config) and (warning := check_isolation(base, layout)):
