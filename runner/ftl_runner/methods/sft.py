@@ -136,7 +136,7 @@ def _fetch_resume(context: RunContext) -> str:
 
 
 def _announce(context: RunContext, trainer: SftTrainer, prepared: Prepared, schedule: Schedule) -> None:
-    counts = [(p.numel(), p.requires_grad) for p in trainer.model.parameters()]
+    counts = [(getattr(p, "ds_numel", p.numel()), p.requires_grad) for p in trainer.model.parameters()]
     context.events.emit(
         EventType.TRAIN_START,
         total_steps=schedule.total_steps,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ftl_config.errors import FtlError
 from ftl_runner.data.stream import is_streamed
-from ftl_runner.distributed.deepspeed import deepspeed_config
-from ftl_runner.distributed.fsdp import fsdp_arguments
+from ftl_runner.distributed.deepspeed import deepspeed_config, join_deepspeed
+from ftl_runner.distributed.fsdp import complete_fsdp_arguments, fsdp_arguments
 from ftl_runner.distributed.ranks import collective_timeout_s
 from ftl_runner.models.kernels import liger_arguments
 from ftl_runner.trainer.compilation import compile_arguments
@@ -66,6 +66,9 @@ def make_arguments(config: Config, precision: Precision, schedule: Schedule, wor
 
     keys = config.training
     check_schedule(config, schedule.total_steps)
+    deepspeed = deepspeed_config(config, use_cpu=precision.use_cpu)
+    if deepspeed is not None:
+        join_deepspeed()
     arguments: dict[str, Any] = {
         "output_dir": str(config.checkpointing.output_dir),
         "per_device_train_batch_size": config.training.micro_batch_size,
@@ -83,20 +86,22 @@ def make_arguments(config: Config, precision: Precision, schedule: Schedule, wor
         "disable_tqdm": True,
         "log_level": "error",
         "log_level_replica": "error",
-        "deepspeed": deepspeed_config(config, use_cpu=precision.use_cpu),
+        "deepspeed": deepspeed,
     }
     arguments |= _optimizer(config)
     arguments |= schedule_arguments(config, schedule.total_steps)
     arguments |= _cadence(config, schedule)
     arguments |= _loading(config, use_cpu=precision.use_cpu)
-    arguments |= _memory(config)
+    arguments |= _memory(config, world_size)
     arguments |= _data_parallel(config)
     arguments |= compile_arguments(config, use_cpu=precision.use_cpu)
     arguments |= liger_arguments(config, use_cpu=precision.use_cpu)
-    arguments |= fsdp_arguments(config)
+    arguments |= fsdp_arguments(config, world_size)
     arguments |= tracker_arguments(config)
     arguments |= hub_arguments(config)
-    return (_cpu_arguments() if precision.use_cpu else TrainingArguments)(**arguments)
+    made: TrainingArguments = (_cpu_arguments() if precision.use_cpu else TrainingArguments)(**arguments)
+    complete_fsdp_arguments(made, config, use_cpu=precision.use_cpu)
+    return made
 
 
 def _cpu_arguments() -> type[TrainingArguments]:
@@ -210,10 +215,13 @@ def _strategy(
     return (str(strategy), None) if strategy else (default, None)
 
 
-def _memory(config: Config) -> dict[str, Any]:
-    keys = config.training
+def _memory(config: Config, world_size: int) -> dict[str, Any]:
+    keys, fsdp = config.training, config.distributed.fsdp_config
     memory: dict[str, Any] = {"torch_empty_cache_steps": keys.torch_empty_cache_steps}
-    if keys.gradient_checkpointing:
+    by_fsdp = world_size > 1 and fsdp is not None and fsdp.activation_checkpointing
+    if by_fsdp:
+        return memory
+    if keys.gradient_checkpointing or (fsdp is not None and fsdp.activation_checkpointing):
         # The non-reentrant form is PyTorch's recommended one and leaves results as they are.
         kwargs = keys.gradient_checkpointing_kwargs
         settings = {} if kwargs is None else dict(kwargs) if isinstance(kwargs, dict) else kwargs.model_dump()
