@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from ftl_config.errors import FtlError
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from transformers import Trainer, TrainingArguments
 
     from ftl_config import Config
+
+logger = logging.getLogger(__name__)
 
 _BY_TRAINER = (
     "activation_checkpointing",
@@ -33,7 +36,10 @@ def uses_fsdp(config: Config) -> bool:
 
 def fsdp_arguments(config: Config, world_size: int) -> dict[str, Any]:
     """``fsdp`` and ``fsdp_config`` for ``TrainingArguments``; empty where there is nothing to shard over."""
-    if not uses_fsdp(config) or world_size == 1:
+    if not uses_fsdp(config):
+        return {}
+    if world_size == 1:
+        logger.warning("fsdp: one process has nothing to shard; for N: --launcher torchrun -- --nproc_per_node=N")
         return {}
     settings, words = _settings(config), config.distributed.fsdp or ()
     given = settings.model_dump(include=set(_BY_TRAINER), exclude_none=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from ftl_config import Config
     from ftl_runner.models.precision import Precision
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,10 @@ def make_arguments(config: Config, precision: Precision, schedule: Schedule, wor
     arguments |= hub_arguments(config)
     made: TrainingArguments = (_cpu_arguments() if precision.use_cpu else TrainingArguments)(**arguments)
     complete_fsdp_arguments(made, config, use_cpu=precision.use_cpu)
+    if world_size == 1 and made.n_gpu > 1:
+        # The Trainer would spread each batch over all of them (DataParallel), and take as many times more rows.
+        logger.warning("one of %d GPUs is used; for all: --launcher torchrun -- --nproc_per_node=gpu", made.n_gpu)
+        made._n_gpu = 1
     return made
 
 

@@ -103,7 +103,8 @@ FSDP: list[tuple[str, dict[str, Any]]] = [
         {"version": 2, "cpu_offload": False, "state_dict_type": "SHARDED_STATE_DICT", "activation_checkpointing": True},
     ),
     (
-        "fsdp_config:\n  fsdp_transformer_layer_cls_to_wrap: OneLayer, OtherLayer\n  fsdp_sharding_strategy: SHARD_GRAD_OP",
+        "fsdp_config:\n  fsdp_transformer_layer_cls_to_wrap: OneLayer, OtherLayer\n"
+        "  fsdp_sharding_strategy: SHARD_GRAD_OP",
         {
             "version": 2,
             "cpu_offload": False,
@@ -128,8 +129,9 @@ def test_no_fsdp_without_its_keys(lines: str) -> None:
     assert fsdp_arguments(config_of(lines), 2) == {}
 
 
-def test_one_process_has_nothing_to_shard() -> None:
+def test_one_process_has_nothing_to_shard(caplog: pytest.LogCaptureFixture) -> None:
     assert fsdp_arguments(config_of("fsdp_version: 2"), 1) == {}
+    assert "--launcher torchrun" in caplog.text
 
 
 class Arguments:
