@@ -40,7 +40,7 @@ def test_fifty_steps_as_plain_transformers(
         "lora_dropout": 0.0,
         "lora_target_linear": True,
         "max_steps": STEPS,
-        "micro_batch_size": 2,
+        "micro_batch_size": 2 if base == "mini_model" else 1,
         "gradient_accumulation_steps": 2,
         "learning_rate": 0.01 if base == "mini_model" else 2e-4,
         "lr_scheduler": "cosine",
@@ -57,7 +57,7 @@ def test_fifty_steps_as_plain_transformers(
     found = losses(tmp_path / "out")
     expected = plain(settings, tmp_path)
     assert len(expected) == len(found) == STEPS
-    assert expected[-1] < 0.95 * expected[0]
+    assert expected[-1] < expected[0] - 0.1
     differences = [abs(found[step] / loss - 1) for step, loss in enumerate(expected, start=1)]
     print(f"{base}: largest relative difference {max(differences):.1e}")
     assert max(differences) < TOLERANCE

@@ -76,6 +76,8 @@ def load_base_model(config: Config, tokenizer: PreTrainedTokenizerBase, precisio
 
 def _load_options(config: Config, precision: Precision) -> dict[str, Any]:
     """Arguments of ``from_pretrained``; those of ``model_kwargs`` win."""
+    from transformers.integrations import is_deepspeed_zero3_enabled
+
     options: dict[str, Any] = {"dtype": precision.load_dtype}
     attention = choose_attention(config)
     if attention is not None:
@@ -83,7 +85,8 @@ def _load_options(config: Config, precision: Precision) -> dict[str, Any]:
     quantization = quantization_config(config, precision)
     if quantization is not None:
         options["quantization_config"] = quantization
-        options["device_map"] = _local_device()
+        if not is_deepspeed_zero3_enabled():  # it places weights itself
+            options["device_map"] = _local_device()
     return options | dict(config.model.model_kwargs or {})
 
 
