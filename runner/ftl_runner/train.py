@@ -20,7 +20,7 @@ from ftl_runner.checkpoints.resume import (
 from ftl_runner.checkpoints.store import CheckpointStore, open_store
 from ftl_runner.clock import PhaseClock
 from ftl_runner.context import Outcome, RunContext, TrainJob
-from ftl_runner.distributed.ranks import Ranks, collective_timeout_s, join_ranks
+from ftl_runner.distributed.ranks import Ranks, join_ranks
 from ftl_runner.distributed.sharding import sharding_of
 from ftl_runner.events import EventStream
 from ftl_runner.failures import is_disk_full
@@ -45,7 +45,7 @@ def train(job: TrainJob, send: Callable[[Event], None], stop: StopSignal) -> Out
 
         transformers.utils.logging.disable_progress_bar()
     check_optimizer(job.loaded.config)
-    ranks = join_ranks(collective_timeout_s(job.loaded.config))
+    ranks = join_ranks(job.loaded.config)
     events = EventStream(send, enabled=ranks.is_main)
     job.output_dir.mkdir(parents=True, exist_ok=True)
     if ranks.is_main:

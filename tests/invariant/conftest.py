@@ -62,6 +62,8 @@ def settings(mini_model: Path, small_data: Path, ftl: Ftl) -> dict[str, Any]:
         "base_model": str(mini_model),
         "datasets": [{"path": str(small_data), "type": "chat_template"}],
         "dataset_prepared_path": str(ftl.cwd / "prepared"),
+        "val_set_size": 9,  # an odd number: one rank has fewer
+        "eval_steps": 3,
         "sequence_len": 512,
         "max_steps": 6,
         "micro_batch_size": 2,

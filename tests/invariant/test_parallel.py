@@ -123,6 +123,7 @@ CASES += [pytest.param(family, name, marks=full_matrix) for family, names in MOR
 class Run:
     folder: Path
     losses: list[float]
+    eval_losses: list[float]
     grad_norms: list[float]
 
 
@@ -135,9 +136,9 @@ def runs() -> dict[str, Run]:
 def train(ftl: Ftl, name: str, settings: dict[str, Any], *args: str) -> Run:
     folder = ftl.cwd / name
     path = write_config(ftl.cwd / f"{name}.yml", {**settings, "output_dir": str(folder)})
-    ftl.run("train", str(path), *args)
-    history = [row for row in read_metrics(folder)["history"] if "loss" in row]
-    return Run(folder, [row["loss"] for row in history], [row["grad_norm"] for row in history])
+    ftl.run("train", str(path), *args, timeout_s=800)  # DeepSpeed compiles at its first run
+    history = read_metrics(folder)["history"]
+    return Run(folder, *([row[name] for row in history if name in row] for name in ("loss", "eval_loss", "grad_norm")))
 
 
 def one_process(ftl: Ftl, settings: dict[str, Any], family: str, runs: dict[str, Run]) -> Run:
@@ -147,6 +148,7 @@ def one_process(ftl: Ftl, settings: dict[str, Any], family: str, runs: dict[str,
         runs[family] = train(ftl, f"{family}-one", {**settings, **FAMILIES[family], **batch}, "--launcher", "single")
         assert min(runs[family].grad_norms) > settings["max_grad_norm"], "clipping is not at work"
         assert runs[family].losses[-1] < runs[family].losses[0]
+        assert len(runs[family].eval_losses) == 2
     return runs[family]
 
 
@@ -162,6 +164,7 @@ def test_two_processes_walk_as_one(
     for pattern in chosen.shards:
         assert list((found.folder / "checkpoint-6").glob(pattern)), f"not sharded as asked: no {pattern}"
     assert found.losses == pytest.approx(expected.losses, rel=TOLERANCE)
+    assert found.eval_losses == pytest.approx(expected.eval_losses, rel=TOLERANCE)
     assert found.grad_norms == pytest.approx(expected.grad_norms, rel=TOLERANCE)
     assert_same_model(found.folder, expected.folder, settings["base_model"])
 

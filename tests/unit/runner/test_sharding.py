@@ -13,6 +13,7 @@ from ftl_config import FtlError
 from ftl_config.deepspeed import SHIPPED_NAMES
 from ftl_runner.distributed.deepspeed import deepspeed_config, wants_compile
 from ftl_runner.distributed.fsdp import check_wrapped_classes, complete_fsdp_arguments, fsdp_arguments
+from ftl_runner.distributed.ranks import collective_backend
 from ftl_runner.patches.accelerate_fsdp_cpu import VERSIONS
 from tests.unit.runner.snippets import config_of, tiny_llama
 
@@ -132,6 +133,12 @@ def test_no_fsdp_without_its_keys(lines: str) -> None:
 def test_one_process_has_nothing_to_shard(caplog: pytest.LogCaptureFixture) -> None:
     assert fsdp_arguments(config_of("fsdp_version: 2"), 1) == {}
     assert "--launcher torchrun" in caplog.text
+
+
+@pytest.mark.parametrize(("lines", "expected"), [("{}", "nccl"), ("fsdp_version: 2", "cpu:gloo,cuda:nccl")])
+def test_what_carries_collectives(lines: str, expected: str) -> None:
+    assert collective_backend(config_of(lines), use_gpu=True) == expected
+    assert collective_backend(config_of(lines), use_gpu=False) == "gloo"
 
 
 class Arguments:
