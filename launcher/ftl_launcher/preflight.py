@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ftl_config.deepspeed import SHIPPED_NAMES, shipped_name
+from ftl_config.deepspeed import missing_hint, shipped_name
 from ftl_config.errors import ConfigError, Problem
 from ftl_config.model_files import TOKENIZER_FILES
 from ftl_config.optimizers import optimizer_package
@@ -152,7 +152,7 @@ def _deepspeed_problems(loaded: LoadedConfig, root: Path) -> Iterator[Problem]:
     if not isinstance(value, str) or _resolve(root, value).is_file():
         return
     if shipped_name(value) is None:
-        hint = f"a path, or one of ours: {', '.join(SHIPPED_NAMES)}"
+        hint = _close_file(_resolve(root, value)) or missing_hint(value)
         yield _problem(loaded, "deepspeed", f"no such DeepSpeed configuration: {value}", hint)
 
 

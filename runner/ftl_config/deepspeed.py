@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from ftl_config.suggest import did_you_mean
+
 SHIPPED_NAMES = (
     "zero1.json",
+    "zero1_torch_compile.json",
     "zero2.json",
+    "zero2_torch_compile.json",
     "zero2_cpuoffload.json",
     "zero3.json",
     "zero3_bf16.json",
@@ -25,3 +29,11 @@ def shipped_name(value: str) -> str | None:
     if name not in SHIPPED_NAMES:
         return None
     return name if not head or head.split("/")[-1] == "deepspeed_configs" else None
+
+
+def missing_hint(value: str) -> str:
+    """What to write in place of a file that does not exist."""
+    name = value.rpartition("/")[2]
+    plain = [shipped.removesuffix(".json") for shipped in SHIPPED_NAMES]
+    meant = did_you_mean(name, SHIPPED_NAMES) or did_you_mean(name, plain)
+    return meant or f"a path, or one of ours: {', '.join(SHIPPED_NAMES)}"

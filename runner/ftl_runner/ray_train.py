@@ -19,7 +19,7 @@ from typing import Any
 from ftl_config.errors import FtlError
 from ftl_config.protocol import Env, Event, EventType
 from ftl_runner.context import Outcome, TrainJob
-from ftl_runner.distributed.ranks import collective_timeout_s
+from ftl_runner.distributed.ranks import collective_backend, collective_timeout_s
 from ftl_runner.failures import explain, first_line, is_lost_peer
 from ftl_runner.stop import StopSignal
 
@@ -180,7 +180,8 @@ def _make_trainer(job: TrainJob, coordinator: Any) -> Any:
         _worker,
         train_loop_config={"job": job, "coordinator": coordinator},
         torch_config=TorchConfig(
-            backend=None if use_gpu else "gloo", timeout_s=collective_timeout_s(job.loaded.config)
+            backend=collective_backend(job.loaded.config, use_gpu=use_gpu),
+            timeout_s=collective_timeout_s(job.loaded.config),
         ),
         scaling_config=ScalingConfig(num_workers=num_workers, use_gpu=use_gpu, resources_per_worker=resources or None),
         run_config=RunConfig(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftl_config.protocol import EventType
 from ftl_runner.context import RunContext
+from ftl_runner.distributed.fsdp import gather_at_save
 from ftl_runner.metrics import make_metrics
 from ftl_runner.models.plain_lora import write_plain_lora
 from ftl_runner.samples import draw_samples
@@ -24,6 +25,7 @@ FINAL_FOLDER = "final"
 def finish_run(context: RunContext, trainer: TokenTrainer, tokenizer: Any, prepared: Prepared) -> None:
     """Collective: every rank calls it; the main rank writes."""
     context.events.phase("save", f"saving to {context.output_dir}")
+    gather_at_save(trainer)
     trainer.save_model(str(context.output_dir))
     context.ranks.barrier()
     tokens = sum(context.ranks.gather(int(trainer.token_count.seen)))

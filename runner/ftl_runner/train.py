@@ -20,7 +20,8 @@ from ftl_runner.checkpoints.resume import (
 from ftl_runner.checkpoints.store import CheckpointStore, open_store
 from ftl_runner.clock import PhaseClock
 from ftl_runner.context import Outcome, RunContext, TrainJob
-from ftl_runner.distributed.ranks import Ranks, collective_timeout_s, join_ranks
+from ftl_runner.distributed.ranks import Ranks, join_ranks
+from ftl_runner.distributed.sharding import sharding_of
 from ftl_runner.events import EventStream
 from ftl_runner.failures import is_disk_full
 from ftl_runner.logs import quiet_libraries
@@ -44,7 +45,7 @@ def train(job: TrainJob, send: Callable[[Event], None], stop: StopSignal) -> Out
 
         transformers.utils.logging.disable_progress_bar()
     check_optimizer(job.loaded.config)
-    ranks = join_ranks(collective_timeout_s(job.loaded.config))
+    ranks = join_ranks(job.loaded.config)
     events = EventStream(send, enabled=ranks.is_main)
     job.output_dir.mkdir(parents=True, exist_ok=True)
     if ranks.is_main:
@@ -72,9 +73,8 @@ def _begin(job: TrainJob, store: CheckpointStore, ranks: Ranks, events: EventStr
         chosen = (begin_attempt(store, job.run_id, ranks.world_size), point)
     attempt, resume_from = ranks.gather(chosen)[0]
     if resume_from is not None:
-        keys = job.loaded.config.distributed
-        sharded = keys.deepspeed is not None or keys.fsdp is not None or keys.fsdp_config is not None
-        for warning in check_resumable(resume_from, job.loaded.digest, ranks.world_size, sharded=sharded):
+        sharding = sharding_of(job.loaded.config, ranks.world_size)
+        for warning in check_resumable(resume_from, job.loaded.digest, ranks.world_size, sharding=sharding):
             events.emit(EventType.WARNING, message=warning)
     return attempt, resume_from
 

@@ -113,7 +113,7 @@ def unfrozen_parameters_fit(config: Config) -> Iterator[Finding]:
         if has_rows and config.training.weight_decay:
             message = "has to be 0 with a range in unfrozen_parameters: it would shrink the frozen rows"
             yield error(message, "weight_decay", "unfrozen_parameters")
-        for key in ("deepspeed", "fsdp", "fsdp_config"):
+        for key in ("deepspeed", "fsdp", "fsdp_config", "fsdp_version"):
             if has_rows and getattr(distributed, key):
                 yield error(f"a range cannot be combined with {key}", ("unfrozen_parameters", index), key)
 
@@ -155,7 +155,7 @@ def relora_needs_restarts(config: Config) -> Iterator[Finding]:
         yield error("needs jagged_restart_steps", "relora", "jagged_restart_steps")
     if config.adapter.adapter not in ("lora", "qlora"):
         yield error("needs adapter: lora or qlora", "relora", "adapter")
-    for key in ("deepspeed", "fsdp", "fsdp_config"):
+    for key in ("deepspeed", "fsdp", "fsdp_config", "fsdp_version"):
         if getattr(config.distributed, key):
             yield error(f"cannot be combined with {key}", "relora", key)
     if config.training.lr_scheduler == "one_cycle":

@@ -21,7 +21,7 @@ _INDUCTOR_FLAGS = frozenset(
 _ADAM_LIKE = ("adam", "ademamix", "adopt", "muon", "lamb", "apollo", "galore", "lion", "came")
 
 
-def _fsdp_key(config: Config) -> str | None:
+def fsdp_key(config: Config) -> str | None:
     """The key that asks for FSDP."""
     distributed = config.distributed
     for key, value in (("fsdp_config", distributed.fsdp_config), ("fsdp", distributed.fsdp)):
@@ -45,7 +45,7 @@ def one_number_format(config: Config) -> Iterator[Finding]:
 
 def fp8_gather_needs_fsdp2(config: Config) -> Iterator[Finding]:
     """FSDP gathers in FP8 only where FSDP gathers."""
-    if config.precision.fp8_enable_fsdp_float8_all_gather and not _fsdp_key(config):
+    if config.precision.fp8_enable_fsdp_float8_all_gather and not fsdp_key(config):
         yield error("needs fsdp_version: 2", "fp8_enable_fsdp_float8_all_gather", "fsdp_version")
 
 
@@ -190,7 +190,7 @@ def projected_optimizer_needs_modules(config: Config) -> Iterator[Finding]:
 def optimizer_can_be_sharded(config: Config) -> Iterator[Finding]:
     """Optimizers whose kernels take whole tensors only, or only FSDP2's."""
     optimizer = config.training.optimizer
-    fsdp = _fsdp_key(config)
+    fsdp = fsdp_key(config)
     if fsdp and optimizer in ("adamw_8bit", "adamw_bnb_8bit"):
         hint = "optimizer: adamw_torch_8bit works"
         yield error(f"{optimizer} cannot be combined with FSDP", "optimizer", fsdp, hint=hint)
@@ -204,7 +204,7 @@ def optimizer_can_be_sharded(config: Config) -> Iterator[Finding]:
 
 def deepspeed_or_fsdp(config: Config) -> Iterator[Finding]:
     """Both shard the model."""
-    fsdp = _fsdp_key(config)
+    fsdp = fsdp_key(config)
     if config.distributed.deepspeed and fsdp:
         yield error(f"cannot be combined with {fsdp}", "deepspeed", fsdp, hint="keep one of the two")
 
@@ -228,7 +228,7 @@ def fsdp_settings_fit(config: Config) -> Iterator[Finding]:
 
 def float32_norms_need_fsdp(config: Config) -> Iterator[Finding]:
     """Without FSDP2 there is no sharding policy to give the norms."""
-    if config.distributed.fp32_norms and _fsdp_key(config) is None:
+    if config.distributed.fp32_norms and fsdp_key(config) is None:
         yield error("needs fsdp_version: 2", "fp32_norms", "fsdp_version")
 
 

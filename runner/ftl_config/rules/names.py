@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ftl_config.deepspeed import SHIPPED_NAMES, shipped_name
 from ftl_config.nodes import Path
 from ftl_config.optimizers import OPTIMIZERS, UNSUPPORTED_OPTIMIZERS
 from ftl_config.rules.registry import Finding, Rule, error
@@ -114,20 +113,6 @@ def file_kind_is_known(config: Config) -> Iterator[Finding]:
                 yield error(f"unknown kind of file {entry.ds_type!r}", (key, index, "ds_type"), hint=hint)
 
 
-def deepspeed_name_is_known(config: Config) -> Iterator[Finding]:
-    """A path into ``deepspeed_configs/`` is one of ours."""
-    path = config.distributed.deepspeed
-    if isinstance(path, str) and path.startswith("deepspeed_configs/") and shipped_name(path) is None:
-        name = path.rpartition("/")[2]
-        if name.endswith("_torch_compile.json"):
-            hint: str | None = (
-                f"write deepspeed: {name.removesuffix('_torch_compile.json')}.json and torch_compile: true"
-            )
-        else:
-            hint = did_you_mean(name, SHIPPED_NAMES) or f"there are {', '.join(SHIPPED_NAMES)}"
-        yield error(f"{path} does not ship with ftl", "deepspeed", hint=hint)
-
-
 RULES: list[Rule] = [
     optimizer_is_known,
     scheduler_is_known,
@@ -135,5 +120,4 @@ RULES: list[Rule] = [
     adapter_is_known,
     chat_template_is_known,
     file_kind_is_known,
-    deepspeed_name_is_known,
 ]

@@ -25,17 +25,17 @@ class FsdpConfig(Section):
     state_dict_type: StateDictType | None = None
     """How checkpoints are saved: in one piece, or a shard a rank."""
     final_state_dict_type: StateDictType | None = None
-    """How the model is saved at the end."""
+    """How the model is saved at the end: always in one piece, whatever is said here."""
     auto_wrap_policy: Literal["TRANSFORMER_BASED_WRAP", "SIZE_BASED_WRAP"] | None = None
     """What is sharded as one unit."""
     transformer_layer_cls_to_wrap: str | None = None
-    """Class(es) of the layers that are sharded as one unit, separated by commas."""
+    """Class(es) of the layers that are sharded as one unit, separated by commas; the model's own when left out."""
     min_num_params: Count | None = None
     """Smallest unit under SIZE_BASED_WRAP, in parameters."""
     reshard_after_forward: bool | None = None
     """Give up gathered weights after the forward pass (as ZeRO-3), or keep them (as ZeRO-2)."""
-    mixed_precision_policy: str | None = None
-    """Type that gathered weights and gradients have: bf16, fp16."""
+    mixed_precision_policy: Literal["bf16", "fp16", "fp32"] | None = None
+    """Type that gathered weights and gradients have; that of bf16 or fp16 when left out."""
 
 
 class DistributedSection(Section):
@@ -48,7 +48,7 @@ class DistributedSection(Section):
     fsdp: Texts | None = None
     """FSDP's old list of words; fsdp_version and fsdp_config take its place."""
     fsdp_version: Literal[1, 2] | None = None
-    """2. The first FSDP is gone; a config that asks for it runs on the second."""
+    """2 turns FSDP on. The first FSDP is gone; a config that asks for it runs on the second."""
     fsdp_config: FsdpConfig | None = None
     """How FSDP shards the model."""
     fp32_norms: bool = False

@@ -18,6 +18,7 @@ from ftl_runner.checkpoints.manifest import (
     matches,
 )
 from ftl_runner.checkpoints.store import CheckpointStore, open_store
+from ftl_runner.distributed.sharding import Sharding
 
 
 @dataclass(frozen=True)
@@ -87,24 +88,46 @@ def fetch_checkpoint(point: ResumePoint, local_root: Path) -> Path:
     return folder
 
 
-def check_resumable(point: ResumePoint, config_digest: str, world_size: int, *, sharded: bool) -> list[str]:
+def check_resumable(point: ResumePoint, config_digest: str, world_size: int, *, sharding: Sharding | None) -> list[str]:
     """Warnings about a checkpoint that this run will resume from.
 
     Raises:
-        ResumeError: the optimizer is sharded by rank (ZeRO, FSDP) and the number of ranks changed.
+        ResumeError: the optimizer is sharded (ZeRO, FSDP), and by another library or over another number of ranks.
     """
     manifest = point.manifest
-    if sharded and manifest.world_size != world_size:
+    saved = _saved_sharding(manifest)
+    if saved != sharding:
+        raise ResumeError(
+            f"{manifest.folder} was saved {_with(saved)}; this run is {_with(sharding)}",
+            f"resume {_with(saved)}, or start anew from its model: base_model (or lora_model_dir): {point.uri}",
+            exit_code=2,
+        )
+    if sharding and manifest.world_size != world_size:
         raise ResumeError(
             f"{manifest.folder} was saved by {manifest.world_size} workers with a sharded optimizer; "
             f"this run has {world_size}",
-            f"run with {manifest.world_size} workers",
+            f"run with {manifest.world_size} workers (ray_num_workers, --nproc_per_node, --num_gpus)",
+            exit_code=2,
         )
     if manifest.config_digest and manifest.config_digest != config_digest:
         return [
             f"the configuration changed since {manifest.folder} was saved: the resumed run is not an exact continuation"
         ]
     return []
+
+
+def _saved_sharding(manifest: Manifest) -> Sharding | None:
+    """By the files that only one library writes."""
+    for entry in manifest.files:
+        if entry.path.startswith("global_step"):
+            return "deepspeed"
+        if entry.path.startswith("pytorch_model_fsdp"):
+            return "fsdp"
+    return None
+
+
+def _with(sharding: Sharding | None) -> str:
+    return f"with {sharding}" if sharding else "without deepspeed and fsdp"
 
 
 def begin_attempt(store: CheckpointStore, run_id: str, world_size: int) -> int:

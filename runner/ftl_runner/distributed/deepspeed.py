@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftl_config.assets import asset_path
-from ftl_config.deepspeed import SHIPPED_NAMES, shipped_name
+from ftl_config.deepspeed import missing_hint, shipped_name
 from ftl_config.errors import FtlError
 
 if TYPE_CHECKING:
@@ -30,14 +32,59 @@ def deepspeed_config(config: Config, *, use_cpu: bool) -> dict[str, Any] | None:
     value = config.distributed.deepspeed
     if value is None:
         return None
-    settings = dict(value) if isinstance(value, dict) else _read(value)
+    settings = copy.deepcopy(value) if isinstance(value, dict) else _read(value)
     settings.setdefault("gradient_clipping", "auto")  # max_grad_norm, where the file leaves it out
+    zero = settings.get("zero_optimization")
+    if isinstance(zero, dict) and zero.get("stage") == 3:
+        zero.setdefault("stage3_gather_16bit_weights_on_model_save", True)  # else no model could be saved
+    _drop_old_compile_words(settings)
     if use_cpu:
-        # Kept whole across CPU and GPU runs of one file: these two have no CPU implementation.
-        fp16 = settings.get("fp16")
-        if isinstance(fp16, dict):
-            settings["fp16"] = {**fp16, "enabled": False}
+        _fit_to_cpu(settings)
     return settings
+
+
+def join_deepspeed() -> None:
+    """Let DeepSpeed know the process group before the model is loaded, which ZeRO-3 shards as it is read.
+
+    transformers does it for GPUs only. A single process is given a group of its own: DeepSpeed works in no other way.
+    """
+    import deepspeed
+    import torch
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        for name, value in (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1")):
+            os.environ.setdefault(name, value)
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    deepspeed.init_distributed(auto_mpi_discovery=False)
+
+
+def wants_compile(config: Config) -> str | None:
+    """The ``torch.compile`` backend that the settings ask for in words that DeepSpeed itself no longer takes."""
+    value = config.distributed.deepspeed
+    if value is None:
+        return None
+    asked = (value if isinstance(value, dict) else _read(value)).get("compile")
+    if not isinstance(asked, dict) or asked.get("disable", True):
+        return None
+    return str(asked.get("backend", "inductor"))
+
+
+def _drop_old_compile_words(settings: dict[str, Any]) -> None:
+    """``{disable, backend}``: DeepSpeed refuses them by now, and the Trainer compiles in their place."""
+    block = settings.get("compile")
+    if isinstance(block, dict):
+        settings["compile"] = {name: value for name, value in block.items() if name not in ("disable", "backend")}
+
+
+def _fit_to_cpu(settings: dict[str, Any]) -> None:
+    """A file is kept whole across CPU and GPU runs: fp16 has no CPU implementation, and bf16 is as the config says."""
+    fp16, bf16 = settings.get("fp16"), settings.get("bf16")
+    if isinstance(fp16, dict):
+        settings["fp16"] = {**fp16, "enabled": False}
+    if isinstance(bf16, dict):
+        settings["bf16"] = {**bf16, "enabled": "auto"}
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -45,9 +92,7 @@ def _read(name: str) -> dict[str, Any]:
     if not path.is_file():
         shipped = shipped_name(name)
         if shipped is None:
-            raise DeepSpeedConfigError(
-                f"deepspeed: no such file: {name}", f"a path, or one of ours: {', '.join(SHIPPED_NAMES)}", exit_code=2
-            )
+            raise DeepSpeedConfigError(f"deepspeed: no such file: {name}", missing_hint(name), exit_code=2)
         path = asset_path(f"templates/deepspeed/{shipped}")
     try:
         settings = json.loads(path.read_text())

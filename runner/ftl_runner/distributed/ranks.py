@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ftl_runner.distributed.fsdp import uses_fsdp
+
 if TYPE_CHECKING:
     from ftl_config import Config
 
@@ -64,7 +66,14 @@ def collective_timeout_s(config: Config) -> int:
     return config.distributed.ddp_timeout or 1800
 
 
-def join_ranks(timeout_s: float) -> Ranks:
+def collective_backend(config: Config, *, use_gpu: bool) -> str:
+    """What carries collectives. FSDP has some over CPU tensors on GPUs too: of what it offloads."""
+    if not use_gpu:
+        return "gloo"
+    return "cpu:gloo,cuda:nccl" if uses_fsdp(config) else "nccl"
+
+
+def join_ranks(config: Config) -> Ranks:
     """Rank facts from the launcher's environment (Ray Train, torchrun and deepspeed all set the same variables)."""
     rank = int(os.environ.get("RANK", "0"))
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
@@ -74,7 +83,7 @@ def join_ranks(timeout_s: float) -> Ranks:
     import torch
     import torch.distributed as dist
 
-    timeout = timedelta(seconds=timeout_s)
+    timeout = timedelta(seconds=collective_timeout_s(config))
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=timeout)
+        dist.init_process_group(collective_backend(config, use_gpu=torch.cuda.is_available()), timeout=timeout)
     return Ranks(rank, local_rank, world_size, dist.new_group(backend="gloo", timeout=timeout))

@@ -54,7 +54,7 @@ def set_up(
     num_rows = None if isinstance(prepared.train, StreamSet) else len(prepared.train)
     schedule = make_schedule(config, num_rows, world_size)
     kind = arguments_class() if arguments_class else None
-    arguments = make_arguments(config, precision, schedule, kind=kind, options=options)
+    arguments = make_arguments(config, precision, schedule, world_size, kind=kind, options=options)
     return Setup(precision, tokenizer, prepared, schedule, arguments)
 
 
@@ -134,7 +134,7 @@ def _fetch_resume(context: RunContext) -> str:
 
 
 def _announce(context: RunContext, trainer: Any, setup: Setup) -> None:
-    counts = [(p.numel(), p.requires_grad) for p in trainer.model.parameters()]
+    counts = [(getattr(p, "ds_numel", p.numel()), p.requires_grad) for p in trainer.model.parameters()]
     rows = setup.prepared.train
     context.events.emit(
         EventType.TRAIN_START,

@@ -24,6 +24,7 @@ def add_adapter(model: Any, config: Config) -> Any:
             freeze_all_but(model, config.training.unfrozen_parameters)
         return model
     from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
+    from transformers import set_seed
 
     if keys.load_in_4bit or keys.load_in_8bit:
         model = prepare_model_for_kbit_training(
@@ -35,6 +36,8 @@ def add_adapter(model: Any, config: Config) -> Any:
     if keys.lora_model_dir:
         return PeftModel.from_pretrained(model, keys.lora_model_dir, is_trainable=True, autocast_adapter_dtype=autocast)
     check_targets(model, config)
+    # The same random start on every rank, in every attempt, and however the base was read: ZeRO-3 draws numbers for it.
+    set_seed(config.training.seed)
     adapted = get_peft_model(model, lora_config(config, model), autocast_adapter_dtype=autocast)
     check_targeted(adapted, config)
     remember_start(adapted)

@@ -6,6 +6,7 @@ import logging
 import math
 from typing import TYPE_CHECKING, Any
 
+from ftl_runner.distributed.fsdp import check_wrapped_classes
 from ftl_runner.failures import first_line
 from ftl_runner.models.attention import choose_attention
 from ftl_runner.models.classes import transformers_class
@@ -66,6 +67,7 @@ def load_base_model(config: Config, tokenizer: PreTrainedTokenizerBase, precisio
             raise
         hint = "check model_kwargs" if isinstance(error, TypeError) else _SOURCE_HINT
         raise ModelError(f"cannot load the model {keys.base_model!r}: {first_line(error)}", hint) from error
+    check_wrapped_classes(config, model)
     _grow_embeddings(model, tokenizer, config)
     # A cache in training would let packed sequences see each other, and costs memory.
     model.config.use_cache = False
@@ -74,6 +76,8 @@ def load_base_model(config: Config, tokenizer: PreTrainedTokenizerBase, precisio
 
 def _load_options(config: Config, precision: Precision) -> dict[str, Any]:
     """Arguments of ``from_pretrained``; those of ``model_kwargs`` win."""
+    from transformers.integrations import is_deepspeed_zero3_enabled
+
     options: dict[str, Any] = {"dtype": precision.load_dtype}
     attention = choose_attention(config)
     if attention is not None:
@@ -81,7 +85,8 @@ def _load_options(config: Config, precision: Precision) -> dict[str, Any]:
     quantization = quantization_config(config, precision)
     if quantization is not None:
         options["quantization_config"] = quantization
-        options["device_map"] = _local_device()
+        if not is_deepspeed_zero3_enabled():  # it places weights itself
+            options["device_map"] = _local_device()
     return options | dict(config.model.model_kwargs or {})
 
 
@@ -95,12 +100,16 @@ def _override(model_config: Any, overrides: dict[str, Any]) -> None:
 
 
 def _grow_embeddings(model: Any, tokenizer: Any, config: Config) -> None:
-    rows = model.get_input_embeddings().weight.shape[0]
+    weight = model.get_input_embeddings().weight
+    rows = getattr(weight, "ds_shape", weight.shape)[0]  # ZeRO-3's weights are empty until they are gathered
     wanted = len(tokenizer)
     if config.model.resize_token_embeddings_to_32x:
         wanted = math.ceil(wanted / 32) * 32
     if wanted > rows:
+        from transformers import set_seed
+
         logger.info("embeddings grow from %d to %d rows for added tokens", rows, wanted)
+        set_seed(config.training.seed)  # the new rows are drawn, and have to be the same on every rank
         model.resize_token_embeddings(wanted, mean_resizing=config.model.mean_resizing_embeddings)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ftl_config.errors import FtlError
 from ftl_runner.data.stream import is_streamed
-from ftl_runner.distributed.deepspeed import deepspeed_config
-from ftl_runner.distributed.fsdp import fsdp_arguments
+from ftl_runner.distributed.deepspeed import deepspeed_config, join_deepspeed
+from ftl_runner.distributed.fsdp import complete_fsdp_arguments, fsdp_arguments
 from ftl_runner.distributed.ranks import collective_timeout_s
 from ftl_runner.models.kernels import liger_arguments
 from ftl_runner.trainer.compilation import compile_arguments
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from ftl_config import Config
     from ftl_runner.models.precision import Precision
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ def make_arguments(
     config: Config,
     precision: Precision,
     schedule: Schedule,
+    world_size: int = 1,
     *,
     kind: type[TrainingArguments] | None = None,
     options: dict[str, Any] | None = None,
@@ -77,6 +81,9 @@ def make_arguments(
 
     keys = config.training
     check_schedule(config, schedule.total_steps)
+    deepspeed = deepspeed_config(config, use_cpu=precision.use_cpu)
+    if deepspeed is not None:
+        join_deepspeed()
     arguments: dict[str, Any] = {
         "output_dir": str(config.checkpointing.output_dir),
         "per_device_train_batch_size": config.training.micro_batch_size,
@@ -94,21 +101,27 @@ def make_arguments(
         "disable_tqdm": True,
         "log_level": "error",
         "log_level_replica": "error",
-        "deepspeed": deepspeed_config(config, use_cpu=precision.use_cpu),
+        "deepspeed": deepspeed,
     }
     arguments |= _optimizer(config)
     arguments |= schedule_arguments(config, schedule.total_steps)
     arguments |= _cadence(config, schedule)
     arguments |= _loading(config, use_cpu=precision.use_cpu)
-    arguments |= _memory(config)
+    arguments |= _memory(config, world_size)
     arguments |= _data_parallel(config)
     arguments |= compile_arguments(config, use_cpu=precision.use_cpu)
     arguments |= liger_arguments(config, use_cpu=precision.use_cpu)
-    arguments |= fsdp_arguments(config)
+    arguments |= fsdp_arguments(config, world_size)
     arguments |= tracker_arguments(config)
     arguments |= hub_arguments(config)
     kind = kind or TrainingArguments
-    return (_on_cpu(kind) if precision.use_cpu else kind)(**arguments | (options or {}))
+    made: TrainingArguments = (_on_cpu(kind) if precision.use_cpu else kind)(**arguments | (options or {}))
+    complete_fsdp_arguments(made, config, use_cpu=precision.use_cpu)
+    if world_size == 1 and made.n_gpu > 1:
+        # The Trainer would spread each batch over all of them (DataParallel), and take as many times more rows.
+        logger.warning("one of %d GPUs is used; for all: --launcher torchrun -- --nproc_per_node=gpu", made.n_gpu)
+        made._n_gpu = 1
+    return made
 
 
 def _on_cpu(kind: type[TrainingArguments]) -> type[TrainingArguments]:
@@ -221,13 +234,16 @@ def _strategy(
     return (str(strategy), None) if strategy else (default, None)
 
 
-def _memory(config: Config) -> dict[str, Any]:
-    keys = config.training
+def _memory(config: Config, world_size: int) -> dict[str, Any]:
+    keys, fsdp = config.training, config.distributed.fsdp_config
     memory: dict[str, Any] = {
         "torch_empty_cache_steps": keys.torch_empty_cache_steps,
         "gradient_checkpointing": False,  # TRL's arguments have it on by default
     }
-    if keys.gradient_checkpointing:
+    by_fsdp = world_size > 1 and fsdp is not None and fsdp.activation_checkpointing
+    if by_fsdp:
+        return memory
+    if keys.gradient_checkpointing or (fsdp is not None and fsdp.activation_checkpointing):
         # The non-reentrant form is PyTorch's recommended one and leaves results as they are.
         kwargs = keys.gradient_checkpointing_kwargs
         settings = {} if kwargs is None else dict(kwargs) if isinstance(kwargs, dict) else kwargs.model_dump()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Any
 
+from ftl_runner.distributed.deepspeed import wants_compile
+
 if TYPE_CHECKING:
     from ftl_config import Config
 
@@ -12,17 +14,20 @@ if TYPE_CHECKING:
 def compile_arguments(config: Config, *, use_cpu: bool) -> dict[str, Any]:
     """Arguments for ``TrainingArguments``, empty without compilation; ``auto`` compiles on a GPU.
 
+    ``zero1_torch_compile.json`` and its like ask for it too.
+
     ``torch_compile_options`` are flags of the compiler's module and are set there, for this process.
     """
     keys = config.training
+    by_deepspeed = wants_compile(config)
     enabled = not use_cpu if keys.torch_compile == "auto" else bool(keys.torch_compile)
-    if not enabled:
+    if not (enabled or by_deepspeed):
         return {}
     if keys.torch_compile_options:
         _set_flags(keys.torch_compile_options)
     return {
         "torch_compile": True,
-        "torch_compile_backend": keys.torch_compile_backend,
+        "torch_compile_backend": keys.torch_compile_backend or by_deepspeed,
         "torch_compile_mode": keys.torch_compile_mode,
     }
 

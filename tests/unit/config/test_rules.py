@@ -31,6 +31,7 @@ ADAPTERS: list[Case] = [
     ("unfrozen_parameters_fit", "unfrozen_parameters: [x, 'a(']", "unfrozen_parameters[1]", "not a regular expression"),
     ("unfrozen_parameters_fit", "unfrozen_parameters: ['x[5:5]']", "unfrozen_parameters[0]", "the range 5:5 is empty"),
     ("unfrozen_parameters_fit", "unfrozen_parameters: ['x[:5]']\nweight_decay: 0.1", "weight_decay", "has to be 0 with a range"),
+    ("unfrozen_parameters_fit", "unfrozen_parameters: ['x[:5]']\nfsdp_version: 2", "unfrozen_parameters[0]", "a range cannot be combined with fsdp_version"),
     ("unfrozen_parameters_fit", "unfrozen_parameters: ['x[:5]']\ndeepspeed: zero2", "unfrozen_parameters[0]", "a range cannot be combined with deepspeed"),
     ("initial_weights_fit", "adapter: lora\npeft_init_lora_weights: eva", "peft_init_lora_weights", "not yet supported: eva"),
     ("initial_weights_fit", "adapter: lora\npeft_init_lora_weights: pisa", "peft_init_lora_weights", "unknown way to start an adapter"),
@@ -167,6 +168,19 @@ COMPUTE: list[Case] = [
     ("context_parallelism_needs_flash", "context_parallel_size: 2\nattn_implementation: flash_attention_2\nsample_packing: true\nmicro_batch_size: 2", "micro_batch_size", "has to be 1"),
 ]  # fmt: skip
 
+SHARDING: list[Case] = [
+    ("fsdp_words_are_known", "fsdp: [full_shard, auto_warp]", "fsdp[1]", "unknown word 'auto_warp'"),
+    ("fsdp_words_are_known", "fsdp: [hybrid_shard]", "fsdp[0]", "not possible: hybrid_shard"),
+    ("fsdp_words_are_known", "fsdp: [no_shard]", "fsdp[0]", "not possible: no_shard"),
+    ("fsdp_saves_what_it_can", "fsdp_version: 2\nfsdp_config: {state_dict_type: LOCAL_STATE_DICT}", "fsdp_config.state_dict_type", "went with the first FSDP"),
+    ("fsdp_saves_what_it_can", "fsdp_version: 2\nsave_only_model: true\nfsdp_config: {state_dict_type: SHARDED_STATE_DICT}", "save_only_model", "cannot be combined with SHARDED_STATE_DICT"),
+    ("fsdp_saves_what_it_can", "fsdp_version: 2\nfsdp_config: {final_state_dict_type: SHARDED_STATE_DICT}", "fsdp_config.final_state_dict_type", "saved in one piece"),
+    ("best_model_can_be_loaded", "deepspeed: zero2\nsave_only_model: true\nload_best_model_at_end: true\nval_set_size: 0.1\nmetric_for_best_model: loss", "save_only_model", "cannot be combined with load_best_model_at_end and deepspeed"),
+    ("best_model_can_be_loaded", "fsdp_version: 2\nsave_only_model: true\nload_best_model_at_end: true\nval_set_size: 0.1\nmetric_for_best_model: loss", "save_only_model", "cannot be combined with load_best_model_at_end and fsdp_version"),
+    ("deepspeed_number_format_fits", "bf16: false\ndeepspeed: deepspeed_configs/zero3_bf16.json", "bf16", "cannot be false: deepspeed_configs/zero3_bf16.json sets bf16"),
+    ("deepspeed_number_format_fits", "fp16: true\nbf16: auto\ndeepspeed: {bf16: {enabled: true}}", "fp16", "cannot be true: deepspeed sets bf16"),
+]  # fmt: skip
+
 PREFERENCE: list[Case] = [
     ("preference_data_is_not_packed", "rl: dpo\nsample_packing: true", "sample_packing", "cannot be combined with rl: dpo"),
     ("preference_data_is_not_packed", "reward_model: true\nsample_packing: true", "sample_packing", "cannot be combined with reward_model: true"),
@@ -213,10 +227,9 @@ NAMES: list[Case] = [
     ("chat_template_is_known", "chat_template: chatlm", "chat_template", "unknown chat template 'chatlm'"),
     ("chat_template_is_known", "test_datasets: [{path: x, chat_template: y}]", "test_datasets[0].chat_template", "unknown chat template"),
     ("file_kind_is_known", "test_datasets: [{path: x, ds_type: jsonl}]", "test_datasets[0].ds_type", "unknown kind of file 'jsonl'"),
-    ("deepspeed_name_is_known", "deepspeed: deepspeed_configs/zero4.json", "deepspeed", "does not ship with ftl"),
 ]  # fmt: skip
 
-CASES = [*ADAPTERS, *DATA, *SCHEDULE, *COMPUTE, *PREFERENCE, *LAUNCH, *NAMES]
+CASES = [*ADAPTERS, *DATA, *SCHEDULE, *COMPUTE, *SHARDING, *PREFERENCE, *LAUNCH, *NAMES]
 
 INCOMPLETE: list[Case] = [
     ("needs_base_model", "base_model:", "base_model", "is missing"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -139,15 +140,33 @@ def test_racing_starters_get_different_attempts(kind: str, tmp_path: Path, reque
     assert sorted(attempts) == list(range(1, 9))
 
 
-def test_sharded_optimizer_needs_the_same_number_of_workers(tmp_path: Path) -> None:
-    store = open_store(str(tmp_path))
-    commit_checkpoint(store, write_checkpoint(tmp_path, 3), 3, IDENTITY, ALONE)
+@pytest.mark.parametrize(
+    ("kind", "file"),
+    [
+        (None, "optimizer.pt"),
+        ("deepspeed", "global_step3/zero.pt"),
+        ("fsdp", "pytorch_model_fsdp.bin"),
+        ("fsdp", "pytorch_model_fsdp_0/__0_0.distcp"),
+    ],
+)
+def test_a_checkpoint_is_resumed_as_it_was_saved(kind: Any, file: str, tmp_path: Path) -> None:
+    store, folder = open_store(str(tmp_path)), tmp_path / "checkpoint-3"
+    (folder / file).parent.mkdir(parents=True)
+    (folder / file).write_text("x")
+    commit_checkpoint(store, folder, 3, IDENTITY, ALONE)
     point = newest_checkpoint(store)
     assert point is not None
-    assert check_resumable(point, "digest-a", 2, sharded=False) == []
-    assert "configuration changed" in check_resumable(point, "digest-b", 1, sharded=True)[0]
-    with pytest.raises(ResumeError, match="saved by 1 workers"):
-        check_resumable(point, "digest-a", 2, sharded=True)
+    assert check_resumable(point, "digest-a", 1, sharding=kind) == []
+    assert "configuration changed" in check_resumable(point, "digest-b", 1, sharding=kind)[0]
+    other: Any = "fsdp" if kind == "deepspeed" else "deepspeed"
+    with pytest.raises(ResumeError, match=f"this run is with {other}"):
+        check_resumable(point, "digest-a", 1, sharding=other)
+    if kind is None:
+        assert check_resumable(point, "digest-a", 2, sharding=None) == []
+        return
+    with pytest.raises(ResumeError, match="saved by 1 workers") as caught:
+        check_resumable(point, "digest-a", 2, sharding=kind)
+    assert "run with 1 workers" in (caught.value.hint or "")
 
 
 def test_missing_bucket_is_named(s3: S3Server, tmp_path: Path) -> None:
