@@ -67,12 +67,6 @@ def frozen_parameters_need_plain_checkpointing(config: Config) -> Iterator[Findi
         yield error("has to be false with selective_checkpointing", path, "selective_checkpointing")
 
 
-def model_takes_checkpointing(config: Config) -> Iterator[Finding]:
-    """MPT's code has no gradient checkpointing."""
-    if "mpt" in config.model.base_model.lower().split("/")[-1].split("-") and config.training.gradient_checkpointing:
-        yield error("is not possible with MPT models", "gradient_checkpointing", "base_model")
-
-
 def compile_options_need_compile(config: Config) -> Iterator[Finding]:
     """Flags of the compiler without the compiler, and flags that are not let through."""
     options = config.training.torch_compile_options
@@ -264,7 +258,6 @@ RULES: list[Rule] = [
     fp8_gather_needs_fsdp2,
     offloading_needs_checkpointing,
     frozen_parameters_need_plain_checkpointing,
-    model_takes_checkpointing,
     compile_options_need_compile,
     slow_tokenizers_are_gone,
     one_memory_limit,

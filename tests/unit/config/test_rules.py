@@ -130,7 +130,6 @@ COMPUTE: list[Case] = [
     ("offloading_needs_checkpointing", "selective_checkpointing: true", "selective_checkpointing", "needs gradient_checkpointing"),
     ("frozen_parameters_need_plain_checkpointing", "gradient_checkpointing: true\ngradient_checkpointing_kwargs: {use_reentrant: true}\nunfrozen_parameters: [x]", "gradient_checkpointing_kwargs.use_reentrant", "has to be false"),
     ("frozen_parameters_need_plain_checkpointing", "gradient_checkpointing: true\ngradient_checkpointing_kwargs: {use_reentrant: true}\nselective_checkpointing: true", "gradient_checkpointing_kwargs.use_reentrant", "has to be false"),
-    ("model_takes_checkpointing", "base_model: mosaicml/mpt-7b\ngradient_checkpointing: true", "gradient_checkpointing", "not possible with MPT"),
     ("compile_options_need_compile", "torch_compile_options: {shape_padding: true}", "torch_compile_options", "needs torch_compile"),
     ("compile_options_need_compile", "torch_compile_mode: max-autotune", "torch_compile_mode", "has no effect without"),
     ("compile_options_need_compile", "torch_compile: true\ntorch_compile_options: {shape_pading: true}", "torch_compile_options.shape_pading", "unknown flag"),

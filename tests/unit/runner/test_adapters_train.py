@@ -21,6 +21,7 @@ from ftl_runner.models.quantization import quantization_config
 from ftl_runner.trainer.arguments import make_arguments, make_schedule
 from ftl_runner.trainer.configured import OptimizerFromConfig
 from tests.unit.runner.snippets import CPU, config_of, tiny_llama
+from tests.unit.runner.tiny_models import tiny_causal_model
 
 SIZES = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
 TOKENS = torch.arange(2, 42).reshape(2, 20)
@@ -134,6 +135,25 @@ def test_weights_are_really_quantized(base: Path, tmp_path: Path) -> None:
     assert layer.weight.dtype == torch.int8
 
 
+def test_evaluating_leaves_gradients_of_a_quantized_base(base: Path, tmp_path: Path) -> None:
+    """bitsandbytes repacks its weights at the first evaluation on some processors; no gradient passes those."""
+    config = configured(base, tmp_path, QUANTIZED)
+    torch.manual_seed(1)
+    model = add_adapter(load(base, config), config)
+
+    def gradients() -> list[torch.Tensor]:
+        model.train()
+        model.zero_grad()
+        model(input_ids=TOKENS, labels=TOKENS).loss.backward()
+        return [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+
+    before = gradients()
+    logits_of(model)
+    after = gradients()
+    assert len(before) == len(after) > 0
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
 def test_plain_lora_of_a_pissa_run(base: Path, tmp_path: Path) -> None:
     """Also without PEFT's help: base plus scale times B A is what the trained layer has."""
     config = configured(base, tmp_path, "adapter: lora\nlora_alpha: 6\npeft_init_lora_weights: pissa")
@@ -180,6 +200,24 @@ TARGETS: list[Pair] = [
 @pytest.mark.parametrize(("lines", "expected"), TARGETS)
 def test_which_layers_get_an_adapter(lines: str, expected: set[str]) -> None:
     assert layers_with_adapter(lines) == expected
+
+
+@pytest.mark.parametrize(
+    ("lines", "excluded"),
+    [
+        ("", {"dt_proj"}),
+        ("lora_target_linear: true\nlora_exclude_modules: [q_proj]", {"dt_proj", "q_proj"}),
+        ("lora_target_linear: true\nlora_exclude_modules: .*q_proj", {"dt_proj", "q_proj"}),
+        ("lora_target_modules: [dt_proj, q_proj]", set()),
+    ],
+)
+def test_no_adapter_where_the_model_passes_the_layer_by(lines: str, excluded: set[str]) -> None:
+    """Jamba multiplies with dt_proj's weight itself: an adapter in that layer would never be run."""
+    model = tiny_causal_model("jamba", use_mamba_kernels=False, num_experts=2, attn_layer_period=2, attn_layer_offset=1)
+    adapted = add_adapter(model, config_of(f"adapter: lora\n{lines}"))
+    targeted = {name.rpartition(".")[2] for name in adapted.base_model.targeted_module_names}
+    assert targeted
+    assert {"dt_proj", "q_proj"} - targeted == excluded
 
 
 def test_ranks_and_scales_by_pattern() -> None:

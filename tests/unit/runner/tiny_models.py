@@ -38,7 +38,7 @@ _EXTRA: dict[str, dict[str, Any]] = {
 }
 
 
-def tiny_causal_model(kind: str, attention: str = "sdpa", **settings: Any) -> Any:
+def tiny_causal_model(kind: str, attention: str | None = "sdpa", **settings: Any) -> Any:
     """A model in eval mode; the same weights at every call."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
