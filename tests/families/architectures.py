@@ -63,9 +63,7 @@ FAMILIES = (
     ),
     Family("MPT", "mosaicml/mpt-7b", "mpt", {"d_model": 32, "n_heads": 4, "n_layers": 2, "expansion_ratio": 2}),
     Family("Falcon", "tiiuae/falcon-7b", "falcon", {"multi_query": True, "alibi": False}),
-    Family(
-        "Falcon (new decoder)", "tiiuae/falcon-40b", "falcon", {"new_decoder_architecture": True, "num_kv_heads": 2}
-    ),
+    Family("Falcon 40B", "tiiuae/falcon-40b", "falcon", {"new_decoder_architecture": True, "num_kv_heads": 2}),
     Family("GPT-J", "EleutherAI/gpt-j-6b", "gptj", {"rotary_dim": 4, **_NO_DROPOUT}),
     Family(
         "XGen",

@@ -34,7 +34,7 @@ KINDS = {
     "LoRA": "bf16: false\nadapter: lora\nlora_r: 4\nlora_target_linear: true",
     "QLoRA": "bf16: false\nadapter: qlora\nload_in_4bit: true\nlora_r: 4\nlora_target_linear: true",
 }
-FEATURES = tuple(f"{kind}{how}" for kind in KINDS for how in ("", ", packed")) + ("checkpointing",)
+FEATURES = (*(f"{kind}{how}" for kind in KINDS for how in ("", ", packed")), "checkpointing")
 """Columns of the table. A packed run follows the unpacked one, whose losses it has to give."""
 
 STEPS = 3

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from ftl_runner.models.freeze import freeze_all_but
 from ftl_runner.models.plain_lora import remember_start
-from ftl_runner.models.quantization import keep_differentiable
 from ftl_runner.models.targets import check_targeted, check_targets, linear_module_names, modules_passed_by
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ def add_adapter(model: Any, config: Config) -> Any:
         model = prepare_model_for_kbit_training(
             model, use_gradient_checkpointing=bool(config.training.gradient_checkpointing)
         )
-        keep_differentiable(model)
     elif config.training.gradient_checkpointing:
         model.enable_input_require_grads()
     autocast = keys.peft_autocast_adapter_dtype is not False

@@ -11,7 +11,7 @@ from ftl_runner.models.attention import choose_attention
 from ftl_runner.models.classes import transformers_class
 from ftl_runner.models.errors import ModelError
 from ftl_runner.models.precision import Precision
-from ftl_runner.models.quantization import quantization_config
+from ftl_runner.models.quantization import keep_differentiable, quantization_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -66,6 +66,8 @@ def load_base_model(config: Config, tokenizer: PreTrainedTokenizerBase, precisio
             raise
         hint = "check model_kwargs" if isinstance(error, TypeError) else _SOURCE_HINT
         raise ModelError(f"cannot load the model {keys.base_model!r}: {first_line(error)}", hint) from error
+    if config.adapter.load_in_4bit:
+        keep_differentiable(model)
     _grow_embeddings(model, tokenizer, config)
     # A cache in training would let packed sequences see each other, and costs memory.
     model.config.use_cache = False

@@ -48,7 +48,7 @@ def keep_differentiable(model: Any) -> None:
     """Keep bitsandbytes from repacking 4-bit weights on a CPU.
 
     Where the processor has AVX512-BF16, the first evaluation turns weights into a form that only inference can use:
-    from then on no gradient goes through the layer, and training goes on without one.
+    from then on no gradient goes through the layer, and training goes on without one. The form is also less exact.
     """
     from bitsandbytes.nn import Linear4bit
 
