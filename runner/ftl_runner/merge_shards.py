@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftl_runner.models.classes import transformers_class
+from ftl_runner.models.loader import load_model_config
+from ftl_runner.models.positions import stretch_positions
 
 if TYPE_CHECKING:
     import torch
@@ -73,6 +75,7 @@ def merge_by_shards(config: Config, tokenizer: Any, precision: Precision, adapte
         places.update(dict.fromkeys(tensors, file))
         total_bytes += sum(tensor.nbytes for tensor in tensors.values())
     _write_index(target, places, total_bytes)
+    stretch_positions(config, model.config)
     model.config.use_cache = True
     model.config.dtype = precision.load_dtype
     model.config.tie_word_embeddings = merger.still_tied
@@ -106,12 +109,8 @@ def _empty_model(config: Config) -> Any:
     keys = config.model
     if keys.trust_remote_code:
         raise NeedsWholeModel("a model with its own code is saved by that code")
-    config_class = transformers_class("cls_model_config", keys.cls_model_config, "AutoConfig", trust_remote_code=False)
     model_class = transformers_class("model_type", keys.model_type, "AutoModelForCausalLM", trust_remote_code=False)
-    source = keys.base_model_config or keys.base_model
-    model_config = config_class.from_pretrained(source, revision=keys.model_revision)
-    for key, value in dict(keys.overrides_of_model_config or {}).items():
-        setattr(model_config, key, value)
+    model_config = load_model_config(config)
     if getattr(model_config, "quantization_config", None) is not None:
         raise NeedsWholeModel("the base model comes quantized")
     make = getattr(model_class, "from_config", None) or model_class._from_config

@@ -10,6 +10,8 @@ from ftl_runner.failures import first_line
 from ftl_runner.models.attention import choose_attention
 from ftl_runner.models.classes import transformers_class
 from ftl_runner.models.errors import ModelError
+from ftl_runner.models.overrides import override
+from ftl_runner.models.positions import check_length, stretch_positions
 from ftl_runner.models.precision import Precision
 from ftl_runner.models.quantization import keep_differentiable, quantization_config
 
@@ -28,7 +30,7 @@ def load_model_config(config: Config) -> Any:
     """The configuration of the base model, with ``model_config`` applied; takes milliseconds where it is local.
 
     Raises:
-        ModelError: it cannot be found or read.
+        ModelError: it cannot be found or read, or ``sequence_len`` or ``model_config`` asks for what it cannot have.
     """
     keys = config.model
     trusted = bool(keys.trust_remote_code)
@@ -42,7 +44,8 @@ def load_model_config(config: Config) -> Any:
     except (OSError, ValueError) as error:
         message = f"cannot load the model {keys.base_model!r}: {first_line(error)}"
         raise ModelError(message, _SOURCE_HINT) from error
-    _override(model_config, _config_overrides(config))
+    override(model_config, config.model.overrides_of_model_config or {})
+    check_length(config, model_config)
     return model_config
 
 
@@ -69,6 +72,7 @@ def load_base_model(config: Config, tokenizer: PreTrainedTokenizerBase, precisio
     if config.adapter.load_in_4bit:
         keep_differentiable(model)
     _grow_embeddings(model, tokenizer, config)
+    stretch_positions(config, model.config)
     # A cache in training would let packed sequences see each other, and costs memory.
     model.config.use_cache = False
     return model  # type: ignore[no-any-return]
@@ -85,15 +89,6 @@ def _load_options(config: Config, precision: Precision) -> dict[str, Any]:
         options["quantization_config"] = quantization
         options["device_map"] = _local_device()
     return options | dict(config.model.model_kwargs or {})
-
-
-def _config_overrides(config: Config) -> dict[str, Any]:
-    return dict(config.model.overrides_of_model_config or {})
-
-
-def _override(model_config: Any, overrides: dict[str, Any]) -> None:
-    for key, value in overrides.items():
-        setattr(model_config, key, value)
 
 
 def _grow_embeddings(model: Any, tokenizer: Any, config: Config) -> None:
