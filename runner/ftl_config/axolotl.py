@@ -71,7 +71,7 @@ _UNSUPPORTED = {
     "attention variants": "scaling_softmax scaling_softmax_factor scaling_softmax_bias flash_optimum",
     "context extension (PoSE)": "use_pose pose_split_on_token_ids pose_max_context_len pose_num_chunks",
     "changes to this part of the model": """
-        reinit_weights fix_untrained_tokens shrink_embeddings llama4_linearized_experts added_tokens_overrides""",
+        reinit_weights fix_untrained_tokens shrink_embeddings llama4_linearized_experts""",
     "mistral-common tokenizers": "tokenizer_use_mistral_common",
     "trainer classes of your own": "trainer_cls",
     "scores other than the loss": """

@@ -7,6 +7,7 @@ are written and dropped again. All other tensors are copied.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ def merge_by_shards(config: Config, tokenizer: Any, precision: Precision, adapte
     """
     import torch
     from peft import PeftModel
+    from transformers.trainer_utils import align_special_tokens
 
     base = _find_base(config)
     with torch.device("meta"):
@@ -75,13 +77,25 @@ def merge_by_shards(config: Config, tokenizer: Any, precision: Precision, adapte
         places.update(dict.fromkeys(tensors, file))
         total_bytes += sum(tensor.nbytes for tensor in tensors.values())
     _write_index(target, places, total_bytes)
-    stretch_positions(config, model.config)
     model.config.use_cache = True
     model.config.dtype = precision.load_dtype
     model.config.tie_word_embeddings = merger.still_tied
+    stretch_positions(config, model.config)
+    if model.can_generate():
+        _take_generation_config(model, config)
+    align_special_tokens(model, tokenizer)
     model.config.save_pretrained(str(target))
     if model.can_generate():
         model.generation_config.save_pretrained(str(target))
+
+
+def _take_generation_config(model: Any, config: Config) -> None:
+    """How the base generates, which a model made of its configuration does not know."""
+    from transformers import GenerationConfig
+
+    keys = config.model
+    with contextlib.suppress(OSError):
+        model.generation_config = GenerationConfig.from_pretrained(str(keys.base_model), revision=keys.model_revision)
 
 
 def _find_base(config: Config) -> Base:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ftl_runner.failures import first_line
@@ -55,6 +57,8 @@ def load_base_model(config: Config, tokenizer: PreTrainedTokenizerBase, precisio
     Raises:
         ModelError: the model cannot be found, read, or does not exist in this transformers version.
     """
+    from transformers.trainer_utils import align_special_tokens
+
     keys = config.model
     trusted = bool(keys.trust_remote_code)
     model_class = transformers_class("model_type", keys.model_type, "AutoModelForCausalLM", trust_remote_code=trusted)
@@ -72,6 +76,7 @@ def load_base_model(config: Config, tokenizer: PreTrainedTokenizerBase, precisio
     if config.adapter.load_in_4bit:
         keep_differentiable(model)
     _grow_embeddings(model, tokenizer, config)
+    align_special_tokens(model, tokenizer)  # else answers would not end at an end token of the user's
     stretch_positions(config, model.config)
     # A cache in training would let packed sequences see each other, and costs memory.
     model.config.use_cache = False
@@ -98,7 +103,18 @@ def _grow_embeddings(model: Any, tokenizer: Any, config: Config) -> None:
         wanted = math.ceil(wanted / 32) * 32
     if wanted > rows:
         logger.info("embeddings grow from %d to %d rows for added tokens", rows, wanted)
-        model.resize_token_embeddings(wanted, mean_resizing=config.model.mean_resizing_embeddings)
+        with _same_chance(config.training.seed):
+            model.resize_token_embeddings(wanted, mean_resizing=config.model.mean_resizing_embeddings)
+
+
+@contextlib.contextmanager
+def _same_chance(seed: int) -> Iterator[None]:
+    """New rows are drawn alike whenever the model is loaded: an adapter may be saved without them."""
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
 
 
 def _local_device() -> dict[str, Any]:

@@ -37,6 +37,7 @@ ADAPTERS: list[Case] = [
     ("initial_weights_fit", "adapter: qlora\nload_in_4bit: true\npeft_init_lora_weights: pissa", "peft_init_lora_weights", "takes the base's weights apart"),
     ("initial_weights_fit", "adapter: lora\nlora_r: 5\npeft_init_lora_weights: orthogonal", "lora_r", "has to be even"),
     ("learning_rate_groups_or_loraplus", "adapter: lora\nloraplus_lr_ratio: 16\nlr_groups: [{name: a, modules: [b], lr: 1e-5}]", "lr_groups", "cannot be combined"),
+    ("new_tokens_are_trained", "adapter: lora\ntokens: [<a>]", "tokens", "does not train the embeddings of added tokens"),
     ("relora_needs_restarts", "adapter: lora\nrelora: true", "relora", "needs jagged_restart_steps"),
     ("relora_needs_restarts", "relora: true\njagged_restart_steps: 5", "relora", "needs adapter"),
     ("relora_needs_restarts", "adapter: lora\nrelora: true\njagged_restart_steps: 5\ndeepspeed: zero2.json", "relora", "cannot be combined with deepspeed"),
