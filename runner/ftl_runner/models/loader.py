@@ -12,6 +12,7 @@ from ftl_runner.failures import first_line
 from ftl_runner.models.attention import choose_attention
 from ftl_runner.models.classes import transformers_class
 from ftl_runner.models.errors import ModelError
+from ftl_runner.models.memory_limit import limit_gpu_memory
 from ftl_runner.models.overrides import override
 from ftl_runner.models.positions import check_length, stretch_positions
 from ftl_runner.models.precision import Precision
@@ -64,6 +65,7 @@ def load_base_model(config: Config, tokenizer: PreTrainedTokenizerBase, precisio
     model_class = transformers_class("model_type", keys.model_type, "AutoModelForCausalLM", trust_remote_code=trusted)
     source: dict[str, Any] = {"revision": keys.model_revision, "trust_remote_code": trusted}
     model_config = load_model_config(config)
+    limit_gpu_memory(config)
     try:
         model: Any = model_class.from_pretrained(
             keys.base_model, config=model_config, **source | _load_options(config, precision)
