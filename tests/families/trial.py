@@ -106,14 +106,20 @@ def word_tokenizer() -> Any:
 
 
 def run_feature(folder: Path, feature: str) -> list[float]:
-    """Train some steps; the loss of each.
+    """Train some steps with a feature; the loss of each."""
+    kind = feature.removesuffix(", packed")
+    lines = "bf16: false\ngradient_checkpointing: true" if feature == "checkpointing" else KINDS[kind]
+    return run_steps(folder, lines, packed=feature != kind)
+
+
+def run_steps(folder: Path, lines: str, *, packed: bool = False) -> list[float]:
+    """Train some steps of the model in a folder, with these lines of YAML; the loss of each.
 
     Raises:
         FtlError: the runner refuses the combination.
         Wrong: a loss is not finite, or something that should be trained did not move.
     """
-    packed = feature.endswith(", packed")
-    config = _config(folder, feature.removesuffix(", packed"), packed=packed)
+    config = _config(folder, lines, packed=packed)
     torch.manual_seed(1)
     precision = choose_precision(config)
     refuse_leaking_model(config, load_model_config(config).model_type)
@@ -132,19 +138,16 @@ def run_feature(folder: Path, feature: str) -> list[float]:
     )
     if joins_sequences(config):
         check_isolation(base, layout)
-    with _all_moves(model), _first_layer_calls(base) as calls:
+    with _all_moves(model), _recomputing(base, wanted=bool(config.training.gradient_checkpointing)):
         trainer.train()
-    if feature == "checkpointing" and len(calls) != 2 * STEPS:
-        raise Wrong("activations were not recomputed")
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     if len(losses) != STEPS or not all(math.isfinite(loss) for loss in losses):
         raise Wrong(f"losses are {losses}")
     return losses
 
 
-def _config(folder: Path, feature: str, *, packed: bool) -> Config:
+def _config(folder: Path, lines: str, *, packed: bool) -> Config:
     """All sequences in every step, so that packed and unpacked steps see the same tokens."""
-    lines = "bf16: false\ngradient_checkpointing: true" if feature == "checkpointing" else KINDS[feature]
     return load_text(
         f"base_model: {folder}\noutput_dir: {folder}/out\nlearning_rate: 1e-2\nmax_steps: {STEPS}\nwarmup_steps: 0\n"
         f"micro_batch_size: {2 if packed else 5}\nsequence_len: 32\nlogging_steps: 1\nsave_strategy: no\n"
@@ -163,13 +166,18 @@ def _rows(*, packed: bool) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _first_layer_calls(model: Any) -> Iterator[list[str]]:
-    """Grows by one with every forward pass through a linear layer of the first block."""
+def _recomputing(model: Any, *, wanted: bool) -> Iterator[None]:
+    """With ``gradient_checkpointing`` the first block runs twice a step."""
+    if not wanted:
+        yield
+        return
     calls: list[str] = []
     names = [name for name, module in model.named_modules() if ".0." in name and isinstance(module, _LINEAR)]
     hook = model.get_submodule(names[0]).register_forward_hook(lambda *_: calls.append(names[0]))
-    yield calls
+    yield
     hook.remove()
+    if len(calls) != 2 * STEPS:
+        raise Wrong("activations were not recomputed")
 
 
 @contextmanager
