@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftl_runner.failures import first_line
 from ftl_runner.models.attention import choose_attention
-from ftl_runner.models.classes import transformers_class
+from ftl_runner.models.classes import refuse_own_code, transformers_class
 from ftl_runner.models.errors import ModelError
 from ftl_runner.models.memory_limit import limit_gpu_memory
 from ftl_runner.models.overrides import override
@@ -45,6 +45,7 @@ def load_model_config(config: Config) -> Any:
             keys.base_model_config or keys.base_model, revision=keys.model_revision, trust_remote_code=trusted
         )
     except (OSError, ValueError) as error:
+        refuse_own_code(keys.base_model_config or keys.base_model, error)
         message = f"cannot load the model {keys.base_model!r}: {first_line(error)}"
         raise ModelError(message, _SOURCE_HINT) from error
     override(model_config, config.model.overrides_of_model_config or {})
@@ -73,6 +74,7 @@ def load_base_model(config: Config, tokenizer: PreTrainedTokenizerBase, precisio
     except (OSError, ValueError, TypeError) as error:
         if isinstance(error, TypeError) and not keys.model_kwargs:
             raise
+        refuse_own_code(keys.base_model, error)
         hint = "check model_kwargs" if isinstance(error, TypeError) else _SOURCE_HINT
         raise ModelError(f"cannot load the model {keys.base_model!r}: {first_line(error)}", hint) from error
     if config.adapter.load_in_4bit:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ftl_config.model_files import TOKENIZER_FILES
 from ftl_config.rules.adapters import trains_new_embeddings
 from ftl_runner.failures import first_line
-from ftl_runner.models.classes import transformers_class
+from ftl_runner.models.classes import refuse_own_code, transformers_class
 from ftl_runner.models.errors import ModelError
 from ftl_runner.models.renamed_tokens import rename_tokens
 
@@ -37,6 +37,7 @@ def load_tokenizer(config: Config) -> PreTrainedTokenizerBase:
     try:
         tokenizer: Any = load(source, revision=keys.model_revision)
     except (OSError, ValueError) as error:
+        refuse_own_code(source, error)
         raise ModelError(
             f"no tokenizer could be loaded from {source!r}: {first_line(error)}",
             "check base_model / tokenizer_config, or set HF_TOKEN for a gated model",
