@@ -71,7 +71,7 @@ _UNSUPPORTED = {
     "attention variants": "scaling_softmax scaling_softmax_factor scaling_softmax_bias flash_optimum",
     "context extension (PoSE)": "use_pose pose_split_on_token_ids pose_max_context_len pose_num_chunks",
     "changes to this part of the model": """
-        reinit_weights fix_untrained_tokens shrink_embeddings llama4_linearized_experts added_tokens_overrides""",
+        reinit_weights fix_untrained_tokens shrink_embeddings llama4_linearized_experts""",
     "mistral-common tokenizers": "tokenizer_use_mistral_common",
     "trainer classes of your own": "trainer_cls",
     "scores other than the loss": """
@@ -96,13 +96,14 @@ _ACCEPTED = {
         cut_cross_entropy chunked_cross_entropy chunked_cross_entropy_num_chunks flash_attn_cross_entropy tiled_mlp
         tiled_mlp_num_shards tiled_mlp_use_original_mlp activation_offloading layer_offloading selective_checkpointing
         qlora_sharded_model_loading embeddings_skip_upcast gc_collect_steps dataset_keep_in_memory
-        num_dataset_shards_to_save datasets.preprocess_shards max_memory gpu_memory_limit device_map""",
+        num_dataset_shards_to_save datasets.preprocess_shards""",
     "measuring only: nothing is recorded for it": """
         profiler_steps profiler_steps_start include_tkps include_tokens_per_second use_otel_metrics otel_metrics_host
         otel_metrics_port use_trackio trackio_project_name trackio_run_name trackio_space_id use_swanlab
         swanlab_project swanlab_experiment_name swanlab_description swanlab_mode swanlab_workspace swanlab_log_model
         swanlab_web_host swanlab_api_host swanlab_lark_webhook_url swanlab_log_completions
         swanlab_completion_log_interval swanlab_completion_max_buffer""",
+    "each process has its model on a GPU of its own": "device_map",
     "packing looks at all rows at once": "sample_packing_group_size",
     "not a matter of training": """
         lora_on_cpu merge_lora gradio_title gradio_share gradio_server_name gradio_server_port

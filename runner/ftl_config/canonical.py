@@ -31,8 +31,15 @@ def digest_of(config: Config) -> str:
     """SHA-256 of the values that were set, without the launch section: where a run runs is not what it computes."""
     values = canonical_values(config)
     values.pop(LAUNCH, None)
-    text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    text = json.dumps(_text_keys(values), sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _text_keys(value: Any) -> Any:
+    """Keys as JSON has them: numbers beside words (``max_memory``) cannot be sorted."""
+    if isinstance(value, dict):
+        return {str(key): _text_keys(item) for key, item in value.items()}
+    return [_text_keys(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def to_yaml(values: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ are written and dropped again. All other tensors are copied.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftl_runner.models.classes import transformers_class
+from ftl_runner.models.loader import load_model_config
+from ftl_runner.models.positions import stretch_positions
 
 if TYPE_CHECKING:
     import torch
@@ -56,6 +59,7 @@ def merge_by_shards(config: Config, tokenizer: Any, precision: Precision, adapte
     """
     import torch
     from peft import PeftModel
+    from transformers.trainer_utils import align_special_tokens
 
     base = _find_base(config)
     with torch.device("meta"):
@@ -79,9 +83,22 @@ def merge_by_shards(config: Config, tokenizer: Any, precision: Precision, adapte
     model.config.use_cache = True
     model.config.dtype = precision.load_dtype
     model.config.tie_word_embeddings = merger.still_tied
+    stretch_positions(config, model.config)
+    if model.can_generate():
+        _take_generation_config(model, config)
+    align_special_tokens(model, tokenizer)
     model.config.save_pretrained(str(target))
     if model.can_generate():
         model.generation_config.save_pretrained(str(target))
+
+
+def _take_generation_config(model: Any, config: Config) -> None:
+    """How the base generates, which a model made of its configuration does not know."""
+    from transformers import GenerationConfig
+
+    keys = config.model
+    with contextlib.suppress(OSError):
+        model.generation_config = GenerationConfig.from_pretrained(str(keys.base_model), revision=keys.model_revision)
 
 
 def _find_base(config: Config) -> Base:
@@ -109,12 +126,8 @@ def _empty_model(config: Config) -> Any:
     keys = config.model
     if keys.trust_remote_code:
         raise NeedsWholeModel("a model with its own code is saved by that code")
-    config_class = transformers_class("cls_model_config", keys.cls_model_config, "AutoConfig", trust_remote_code=False)
     model_class = transformers_class("model_type", keys.model_type, "AutoModelForCausalLM", trust_remote_code=False)
-    source = keys.base_model_config or keys.base_model
-    model_config = config_class.from_pretrained(source, revision=keys.model_revision)
-    for key, value in dict(keys.overrides_of_model_config or {}).items():
-        setattr(model_config, key, value)
+    model_config = load_model_config(config)
     if getattr(model_config, "quantization_config", None) is not None:
         raise NeedsWholeModel("the base model comes quantized")
     make = getattr(model_class, "from_config", None) or model_class._from_config

@@ -147,6 +147,24 @@ def learning_rate_groups_or_loraplus(config: Config) -> Iterator[Finding]:
         yield error("cannot be combined with loraplus_lr_ratio", "lr_groups", "loraplus_lr_ratio")
 
 
+def trains_new_embeddings(config: Config) -> bool:
+    """Whether something trains the embeddings of tokens that are added to the vocabulary."""
+    adapter = config.adapter
+    if not adapter.adapter:
+        return True
+    named = (adapter.lora_target_modules, adapter.lora_target_parameters)
+    parts = [part for value in named for part in ([value] if isinstance(value, str) else value or ())]
+    targeted = any(re.search("emb|wte", part) for part in parts)
+    return bool(adapter.lora_modules_to_save or adapter.peft_trainable_token_indices or targeted)
+
+
+def new_tokens_are_trained(config: Config) -> Iterator[Finding]:
+    """Without it the embeddings of added tokens stay what chance made of them."""
+    if config.model.tokens and not trains_new_embeddings(config):
+        hint = "lora_modules_to_save: [embed_tokens, lm_head] (as the model calls them) trains them"
+        yield warning("an adapter does not train the embeddings of added tokens", "tokens", "adapter", hint=hint)
+
+
 def relora_needs_restarts(config: Config) -> Iterator[Finding]:
     """ReLoRA merges at the restarts of the schedule, on one device's copy of the weights."""
     if not config.adapter.relora:
@@ -202,6 +220,7 @@ RULES: list[Rule] = [
     unfrozen_parameters_fit,
     initial_weights_fit,
     learning_rate_groups_or_loraplus,
+    new_tokens_are_trained,
     relora_needs_restarts,
     moe_quantization_needs_adapter,
     qat_or_quantized_base,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ftl_config.memory_size import parse_memory_size
+from ftl_config.nodes import Path
 from ftl_config.optimizers import TAKE_OPTIM_ARGS
 from ftl_config.rules.registry import Finding, Rule, error, warning
 from ftl_config.schema.config import Config
@@ -67,12 +69,6 @@ def frozen_parameters_need_plain_checkpointing(config: Config) -> Iterator[Findi
         yield error("has to be false with selective_checkpointing", path, "selective_checkpointing")
 
 
-def model_takes_checkpointing(config: Config) -> Iterator[Finding]:
-    """MPT's code has no gradient checkpointing."""
-    if "mpt" in config.model.base_model.lower().split("/")[-1].split("-") and config.training.gradient_checkpointing:
-        yield error("is not possible with MPT models", "gradient_checkpointing", "base_model")
-
-
 def compile_options_need_compile(config: Config) -> Iterator[Finding]:
     """Flags of the compiler without the compiler, and flags that are not let through."""
     options = config.training.torch_compile_options
@@ -97,6 +93,22 @@ def one_memory_limit(config: Config) -> Iterator[Finding]:
     """A limit for each device, or one for all."""
     if config.model.max_memory is not None and config.model.gpu_memory_limit is not None:
         yield error("cannot be combined with gpu_memory_limit", "max_memory", "gpu_memory_limit")
+
+
+def memory_limits_are_amounts(config: Config) -> Iterator[Finding]:
+    """Amounts with a unit, for GPUs by their number."""
+    limit, by_device = config.model.gpu_memory_limit, config.model.max_memory or {}
+    given: list[tuple[Path, int | str, str]] = [] if limit is None else [(("gpu_memory_limit",), limit, "GiB")]
+    given += [(("max_memory", name), value, "B") for name, value in by_device.items()]
+    for path, value, unit in given:
+        try:
+            parse_memory_size(value, unit=unit)
+        except ValueError as problem:
+            yield error(str(problem), path, hint="write 20GiB")
+    for name in by_device:
+        if not str(name).isdigit():
+            message = "has no effect: each process trains on its own GPU, and nothing is moved off it"
+            yield warning(message, ("max_memory", name), hint="max_memory: {0: 20GiB} limits the first GPU")
 
 
 def one_cross_entropy(config: Config) -> Iterator[Finding]:
@@ -264,10 +276,10 @@ RULES: list[Rule] = [
     fp8_gather_needs_fsdp2,
     offloading_needs_checkpointing,
     frozen_parameters_need_plain_checkpointing,
-    model_takes_checkpointing,
     compile_options_need_compile,
     slow_tokenizers_are_gone,
     one_memory_limit,
+    memory_limits_are_amounts,
     one_cross_entropy,
     liger_conflicts,
     fused_mlp_or_adapter,

@@ -78,11 +78,11 @@ class ModelSection(Section):
     scaling_softmax_bias: float | None = None
     """Bias of scaling_softmax."""
     device_map: str | int | dict[str, str | int] | None = None
-    """Placement of layers on devices, passed to from_pretrained()."""
+    """Placement of layers on devices. Each process has its model on one GPU, so nothing is placed."""
     max_memory: dict[int | str, int | str] | None = None
-    """Memory that each device may use, passed to from_pretrained()."""
+    """Memory that the process on each GPU may use, by the GPU's number: 20GiB, 20000MB; a plain number is bytes."""
     gpu_memory_limit: int | str | None = None
-    """Memory that every GPU may use; a plain number is GiB."""
+    """Memory that the process on each GPU may use: 20GiB, 20000MB; a plain number is GiB."""
     low_cpu_mem_usage: bool | None = None
     """Load weights without a second copy in memory. transformers 5 always does."""
     llama4_linearized_experts: bool = False

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftl_runner.models.freeze import freeze_all_but
 from ftl_runner.models.plain_lora import remember_start
-from ftl_runner.models.targets import check_targeted, check_targets, linear_module_names
+from ftl_runner.models.targets import check_targeted, check_targets, linear_module_names, modules_passed_by
 
 if TYPE_CHECKING:
     from ftl_config import Config
@@ -67,7 +67,7 @@ def lora_config(config: Config, model: Any) -> Any:
         "layers_pattern": keys.peft_layers_pattern,
         "rank_pattern": keys.lora_rank_pattern,
         "alpha_pattern": keys.lora_alpha_pattern,
-        "exclude_modules": _names(keys.lora_exclude_modules),
+        "exclude_modules": _excluded_modules(config, model),
         "target_parameters": _target_parameters(config),
         "layer_replication": _names(keys.peft_layer_replication),
         "trainable_token_indices": _token_indices(config),
@@ -92,6 +92,17 @@ def _target_modules(config: Config, model: Any) -> Any:
     if isinstance(named, str):
         return rf"(?:{named})|(?:.*\.)?(?:{'|'.join(linear)})"
     return sorted({*linear, *named})
+
+
+def _excluded_modules(config: Config, model: Any) -> Any:
+    """``lora_exclude_modules``; where all linear layers are meant, those that an adapter could not act in too."""
+    keys = config.adapter
+    given, passed_by = _names(keys.lora_exclude_modules), modules_passed_by(model)
+    if not passed_by or not (keys.lora_target_linear or keys.lora_target_modules in (None, "all-linear")):
+        return given
+    if isinstance(given, str):
+        return rf"(?:{given})|(?:.*\.)?(?:{'|'.join(passed_by)})"
+    return [*(given or ()), *passed_by]
 
 
 def _target_parameters(config: Config) -> list[str] | None:

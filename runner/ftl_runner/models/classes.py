@@ -27,3 +27,17 @@ def transformers_class(key: str, name: str | None, default: str, *, trust_remote
         hint = f"did you mean {close[0]}?" if close else f"leave {key} out: {default} finds the class by itself"
         raise ModelError(f"{key}: transformers has no class {name}", hint, exit_code=2)
     return found
+
+
+def refuse_own_code(source: str | None, error: Exception) -> None:
+    """Say it plainly where transformers stopped because a source brings code of its own.
+
+    Raises:
+        ModelError: that is what it stopped for.
+    """
+    if "trust_remote_code" in str(error):
+        raise ModelError(
+            f"{source!r} comes with Python code of its own, which runs only where the config says so",
+            "read that code; then set trust_remote_code: true",
+            exit_code=2,
+        ) from error

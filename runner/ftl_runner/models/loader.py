@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ftl_runner.distributed.fsdp import check_wrapped_classes
 from ftl_runner.failures import first_line
 from ftl_runner.models.attention import choose_attention
-from ftl_runner.models.classes import transformers_class
+from ftl_runner.models.classes import refuse_own_code, transformers_class
 from ftl_runner.models.errors import ModelError
+from ftl_runner.models.memory_limit import limit_gpu_memory
+from ftl_runner.models.overrides import override
+from ftl_runner.models.positions import check_length, stretch_positions
 from ftl_runner.models.precision import Precision
-from ftl_runner.models.quantization import quantization_config
+from ftl_runner.models.quantization import keep_differentiable, quantization_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -29,7 +34,7 @@ def load_model_config(config: Config) -> Any:
     """The configuration of the base model, with ``model_config`` applied; takes milliseconds where it is local.
 
     Raises:
-        ModelError: it cannot be found or read.
+        ModelError: it cannot be found or read, or ``sequence_len`` or ``model_config`` asks for what it cannot have.
     """
     keys = config.model
     trusted = bool(keys.trust_remote_code)
@@ -41,9 +46,11 @@ def load_model_config(config: Config) -> Any:
             keys.base_model_config or keys.base_model, revision=keys.model_revision, trust_remote_code=trusted
         )
     except (OSError, ValueError) as error:
+        refuse_own_code(keys.base_model_config or keys.base_model, error)
         message = f"cannot load the model {keys.base_model!r}: {first_line(error)}"
         raise ModelError(message, _SOURCE_HINT) from error
-    _override(model_config, _config_overrides(config))
+    override(model_config, config.model.overrides_of_model_config or {})
+    check_length(config, model_config)
     return model_config
 
 
@@ -53,11 +60,14 @@ def load_base_model(config: Config, tokenizer: PreTrainedTokenizerBase, precisio
     Raises:
         ModelError: the model cannot be found, read, or does not exist in this transformers version.
     """
+    from transformers.trainer_utils import align_special_tokens
+
     keys = config.model
     trusted = bool(keys.trust_remote_code)
     model_class = transformers_class("model_type", keys.model_type, "AutoModelForCausalLM", trust_remote_code=trusted)
     source: dict[str, Any] = {"revision": keys.model_revision, "trust_remote_code": trusted}
     model_config = load_model_config(config)
+    limit_gpu_memory(config)
     try:
         model: Any = model_class.from_pretrained(
             keys.base_model, config=model_config, **source | _load_options(config, precision)
@@ -65,10 +75,15 @@ def load_base_model(config: Config, tokenizer: PreTrainedTokenizerBase, precisio
     except (OSError, ValueError, TypeError) as error:
         if isinstance(error, TypeError) and not keys.model_kwargs:
             raise
+        refuse_own_code(keys.base_model, error)
         hint = "check model_kwargs" if isinstance(error, TypeError) else _SOURCE_HINT
         raise ModelError(f"cannot load the model {keys.base_model!r}: {first_line(error)}", hint) from error
     check_wrapped_classes(config, model)
+    if config.adapter.load_in_4bit:
+        keep_differentiable(model)
     _grow_embeddings(model, tokenizer, config)
+    align_special_tokens(model, tokenizer)  # else answers would not end at an end token of the user's
+    stretch_positions(config, model.config)
     # A cache in training would let packed sequences see each other, and costs memory.
     model.config.use_cache = False
     return model  # type: ignore[no-any-return]
@@ -90,15 +105,6 @@ def _load_options(config: Config, precision: Precision) -> dict[str, Any]:
     return options | dict(config.model.model_kwargs or {})
 
 
-def _config_overrides(config: Config) -> dict[str, Any]:
-    return dict(config.model.overrides_of_model_config or {})
-
-
-def _override(model_config: Any, overrides: dict[str, Any]) -> None:
-    for key, value in overrides.items():
-        setattr(model_config, key, value)
-
-
 def _grow_embeddings(model: Any, tokenizer: Any, config: Config) -> None:
     weight = model.get_input_embeddings().weight
     rows = getattr(weight, "ds_shape", weight.shape)[0]  # ZeRO-3's weights are empty until they are gathered
@@ -106,11 +112,19 @@ def _grow_embeddings(model: Any, tokenizer: Any, config: Config) -> None:
     if config.model.resize_token_embeddings_to_32x:
         wanted = math.ceil(wanted / 32) * 32
     if wanted > rows:
-        from transformers import set_seed
-
         logger.info("embeddings grow from %d to %d rows for added tokens", rows, wanted)
-        set_seed(config.training.seed)  # the new rows are drawn, and have to be the same on every rank
-        model.resize_token_embeddings(wanted, mean_resizing=config.model.mean_resizing_embeddings)
+        with _same_chance(config.training.seed):
+            model.resize_token_embeddings(wanted, mean_resizing=config.model.mean_resizing_embeddings)
+
+
+@contextlib.contextmanager
+def _same_chance(seed: int) -> Iterator[None]:
+    """New rows are drawn alike whenever the model is loaded: an adapter may be saved without them."""
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
 
 
 def _local_device() -> dict[str, Any]:

@@ -42,3 +42,16 @@ def quantization_config(config: Config, precision: Precision) -> Any | None:
         if name not in known:
             raise ModelError(f"bnb_config_kwargs: unknown option {name!r}", f"known are {', '.join(known)}", 2)
     return BitsAndBytesConfig(**options | more)
+
+
+def keep_differentiable(model: Any) -> None:
+    """Keep bitsandbytes from repacking 4-bit weights on a CPU.
+
+    Where the processor has AVX512-BF16, the first evaluation turns weights into a form that only inference can use:
+    from then on no gradient goes through the layer, and training goes on without one. The form is also less exact.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False

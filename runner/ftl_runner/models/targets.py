@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from ftl_config import Config
 
 _MOST_NAMES = 40
+_STATE_SPACE = ("dt_proj", "x_proj", "out_proj")
+_PASSED_BY = {
+    "jamba": ("dt_proj",),
+    **dict.fromkeys(("mamba", "falcon_mamba"), _STATE_SPACE),
+    **dict.fromkeys(("mamba2", "falcon_h1", "nemotron_h", "bamba", "granitemoehybrid"), ("out_proj",)),
+}
+"""By model type: linear layers whose weight the model's code takes, without calling the layer."""
 
 
 def check_targets(model: Any, config: Config) -> None:
@@ -71,6 +78,11 @@ def linear_module_names(model: Any) -> list[str]:
         name.rpartition(".")[2] for name, module in modules.items() if isinstance(module, torch.nn.Linear | Conv1D)
     }
     return sorted(name for name in names if not name.isdigit())
+
+
+def modules_passed_by(model: Any) -> tuple[str, ...]:
+    """Names of linear layers in which an adapter would have no effect, as their code is not run."""
+    return _PASSED_BY.get(str(getattr(model.config, "model_type", "")), ())
 
 
 def _ends(names: Iterable[str], wanted: str) -> bool:

@@ -192,9 +192,9 @@ def test_plugins_that_matter_not_are_named() -> None:
 
 
 def test_accepted_keys_say_that_they_do_nothing() -> None:
-    (problem,) = problems_of("learning_rate: 1\nlora_mlp_kernel: true\ndevice_map: auto\nlora_on_cpu: true\n")
+    (problem,) = problems_of("learning_rate: 1\nlora_mlp_kernel: true\ntiled_mlp: true\nlora_on_cpu: true\n")
     assert problem.severity == "warning"
-    assert problem.message == "these keys have no effect on results here: lora_mlp_kernel, device_map, lora_on_cpu"
+    assert problem.message == "these keys have no effect on results here: lora_mlp_kernel, tiled_mlp, lora_on_cpu"
     assert (problem.key, problem.line) == ("", 2)
 
 

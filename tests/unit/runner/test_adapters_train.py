@@ -17,10 +17,11 @@ from ftl_runner.models.errors import ModelError
 from ftl_runner.models.freeze import freeze_all_but
 from ftl_runner.models.plain_lora import write_plain_lora
 from ftl_runner.models.precision import Precision
-from ftl_runner.models.quantization import quantization_config
+from ftl_runner.models.quantization import keep_differentiable, quantization_config
 from ftl_runner.trainer.arguments import make_arguments, make_schedule
 from ftl_runner.trainer.configured import OptimizerFromConfig
 from tests.unit.runner.snippets import CPU, config_of, tiny_llama
+from tests.unit.runner.tiny_models import tiny_causal_model
 
 SIZES = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
 TOKENS = torch.arange(2, 42).reshape(2, 20)
@@ -58,7 +59,10 @@ def configured(base: Path, folder: Path, lines: str, steps: int = 4) -> Config:
 def load(base: Path, config: Config, precision: Precision = CPU) -> Any:
     quantization = quantization_config(config, precision)
     options = {} if quantization is None else {"quantization_config": quantization, "device_map": {"": "cpu"}}
-    return AutoModelForCausalLM.from_pretrained(base, dtype=precision.load_dtype, **options)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=precision.load_dtype, **options)
+    if config.adapter.load_in_4bit:
+        keep_differentiable(model)
+    return model
 
 
 def train(base: Path, config: Config) -> tuple[Any, set[str], list[float]]:
@@ -180,6 +184,24 @@ TARGETS: list[Pair] = [
 @pytest.mark.parametrize(("lines", "expected"), TARGETS)
 def test_which_layers_get_an_adapter(lines: str, expected: set[str]) -> None:
     assert layers_with_adapter(lines) == expected
+
+
+@pytest.mark.parametrize(
+    ("lines", "excluded"),
+    [
+        ("", {"dt_proj"}),
+        ("lora_target_linear: true\nlora_exclude_modules: [q_proj]", {"dt_proj", "q_proj"}),
+        ("lora_target_linear: true\nlora_exclude_modules: .*q_proj", {"dt_proj", "q_proj"}),
+        ("lora_target_modules: [dt_proj, q_proj]", set()),
+    ],
+)
+def test_no_adapter_where_the_model_passes_the_layer_by(lines: str, excluded: set[str]) -> None:
+    """Jamba multiplies with dt_proj's weight itself: an adapter in that layer would never be run."""
+    model = tiny_causal_model("jamba", use_mamba_kernels=False, num_experts=2, attn_layer_period=2, attn_layer_offset=1)
+    adapted = add_adapter(model, config_of(f"adapter: lora\n{lines}"))
+    targeted = {name.rpartition(".")[2] for name in adapted.base_model.targeted_module_names}
+    assert targeted
+    assert {"dt_proj", "q_proj"} - targeted == excluded
 
 
 def test_ranks_and_scales_by_pattern() -> None:

@@ -118,6 +118,27 @@ def test_quantization_refuses_unknown_options(monkeypatch: pytest.MonkeyPatch) -
     assert quantization_config(config_of("adapter: lora"), CPU) is None
 
 
+@needs_cpu
+def test_evaluating_leaves_gradients_of_a_quantized_base(tiny_model: Path) -> None:
+    """bitsandbytes repacks its weights at the first evaluation on some processors; no gradient passes those."""
+    config = model_lines(tiny_model, "adapter: qlora", "load_in_4bit: true")
+    model = add_adapter(load_base_model(config, load_tokenizer(config), CPU), config)
+    tokens = torch.arange(20)[None]
+
+    def gradients() -> list[torch.Tensor]:
+        model.train()
+        model.zero_grad()
+        model(input_ids=tokens, labels=tokens).loss.backward()
+        return [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+
+    before = gradients()
+    with torch.no_grad():
+        model.eval()(input_ids=tokens)
+    after = gradients()
+    assert len(before) == len(after) > 0
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
 def test_liger_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_of("liger_rms_norm: true\nliger_glu_activation: true\nliger_fused_linear_cross_entropy: true")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)

@@ -38,13 +38,19 @@ _EXTRA: dict[str, dict[str, Any]] = {
 }
 
 
-def tiny_causal_model(kind: str, attention: str = "sdpa", **settings: Any) -> Any:
+def tiny_config(kind: str, **settings: Any) -> Any:
+    """A configuration of that model type, small in every size."""
+    from transformers import AutoConfig
+
+    return AutoConfig.for_model(kind, **{**_SIZES, **_EXTRA.get(kind, {}), **settings})
+
+
+def tiny_causal_model(kind: str, attention: str | None = "sdpa", **settings: Any) -> Any:
     """A model in eval mode; the same weights at every call."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
-    config = AutoConfig.for_model(kind, **{**_SIZES, **_EXTRA.get(kind, {}), **settings})
-    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+    model = AutoModelForCausalLM.from_config(tiny_config(kind, **settings), attn_implementation=attention)
     model.config.use_cache = False
     with torch.no_grad():
         for name, parameter in model.named_parameters():
