@@ -53,7 +53,6 @@ _UNSUPPORTED = {
     "FP8 training": "fp8 fp8_enable_fsdp_float8_all_gather",
     "ReLoRA": "relora relora_prune_ratio relora_prune_method relora_cpu_offload",
     "LISA": "lisa_n_layers lisa_step_interval lisa_layers_attribute",
-    "LoftQ": "peft",
     "optimizers beyond those of transformers": """
         dion_lr dion_momentum dion_rank_fraction dion_rank_multiple_of qgalore_rank qgalore_update_proj_gap
         qgalore_scale qgalore_proj_type qgalore_proj_quant qgalore_proj_bits qgalore_proj_group_size

@@ -119,7 +119,12 @@ def unfrozen_parameters_fit(config: Config) -> Iterator[Finding]:
 
 
 _INIT_WEIGHTS = ("gaussian", "pissa", "olora", "orthogonal")
-_INIT_UNSUPPORTED = ("eva", "corda", "lora_ga", "loftq")
+_INIT_UNSUPPORTED = {
+    "eva": "it starts from activations on the training data",
+    "corda": "it starts from activations on the training data",
+    "lora_ga": "it starts from gradients on the training data",
+    "mica": "it is an experiment of PEFT's",
+}
 
 
 def initial_weights_fit(config: Config) -> Iterator[Finding]:
@@ -128,8 +133,12 @@ def initial_weights_fit(config: Config) -> Iterator[Finding]:
     if not isinstance(value, str):
         return
     key = "peft_init_lora_weights"
-    if value in _INIT_UNSUPPORTED:
-        yield error(f"not yet supported: {value}", key, hint=f"{', '.join(_INIT_WEIGHTS)} and pissa_niter_16 are")
+    if value == "loftq":
+        if adapter.loftq_bits is None:
+            yield error("loftq needs its bits", key, "peft", hint="peft: {loftq_config: {loftq_bits: 4}}")
+    elif value in _INIT_UNSUPPORTED:
+        hint = f"{', '.join(_INIT_WEIGHTS)}, pissa_niter_16 and loftq are supported"
+        yield error(f"not yet supported: {value} ({_INIT_UNSUPPORTED[value]})", key, hint=hint)
     elif value not in _INIT_WEIGHTS and not re.fullmatch(r"pissa_niter_\d+", value):
         hint = did_you_mean(value, _INIT_WEIGHTS) or f"known are {', '.join(_INIT_WEIGHTS)}, pissa_niter_16"
         yield error(f"unknown way to start an adapter: {value!r}", key, hint=hint)
@@ -139,6 +148,25 @@ def initial_weights_fit(config: Config) -> Iterator[Finding]:
                 yield error(f"{value} takes the base's weights apart, which {bits} keeps quantized", key, bits)
     if value == "orthogonal" and (adapter.lora_r or 8) % 2:
         yield error("has to be even with peft_init_lora_weights: orthogonal", "lora_r", key)
+
+
+def loftq_fits(config: Config) -> Iterator[Finding]:
+    """LoftQ fills a plain LoRA on a base of as many bits as it was told."""
+    adapter, bits = config.adapter, config.adapter.loftq_bits
+    if bits is None:
+        return
+    if adapter.adapter is None:
+        yield warning("has no effect without adapter: lora", "peft", "adapter")
+    for wrong, key in ((4, "load_in_8bit"), (8, "load_in_4bit")):
+        if bits == wrong and getattr(adapter, key):
+            yield error(f"{bits} does not fit {key}", ("peft", "loftq_config", "loftq_bits"), key)
+    start = adapter.peft_init_lora_weights
+    if start not in (None, True, "loftq"):
+        message = "cannot be combined with loftq_config: both say how the adapter starts"
+        yield error(message, "peft_init_lora_weights", "peft")
+    for key in ("peft_use_dora", "lora_target_parameters", "peft_layer_replication"):
+        if getattr(adapter, key):
+            yield error("cannot be combined with loftq_config", key, "peft")
 
 
 def learning_rate_groups_or_loraplus(config: Config) -> Iterator[Finding]:
@@ -201,6 +229,7 @@ RULES: list[Rule] = [
     layers_pattern_needs_layers,
     unfrozen_parameters_fit,
     initial_weights_fit,
+    loftq_fits,
     learning_rate_groups_or_loraplus,
     relora_needs_restarts,
     moe_quantization_needs_adapter,

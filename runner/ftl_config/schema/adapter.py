@@ -7,6 +7,20 @@ from pydantic import Field
 from ftl_config.schema.types import Count, Integers, NonNegative, Options, Pair, Section, Texts
 
 
+class LoftqOptions(Section):
+    """How an adapter starts by LoftQ."""
+
+    loftq_bits: Literal[4, 8] = 4
+    """Bits that the base is quantized to, or rounded as if it were."""
+
+
+class PeftOptions(Section):
+    """PEFT options without a key of their own."""
+
+    loftq_config: LoftqOptions | None = None
+    """Start the adapter with what quantization took from the base (LoftQ)."""
+
+
 class AdapterSection(Section):
     """Adapters (LoRA and kin) and quantized loading through bitsandbytes."""
 
@@ -47,7 +61,7 @@ class AdapterSection(Section):
     peft_use_rslora: bool = False
     """Scale by alpha / sqrt(rank) (rank-stabilised LoRA)."""
     peft_init_lora_weights: bool | str | None = None
-    """How the adapter starts: true (zero effect), gaussian, orthogonal, pissa, pissa_niter_16 or olora."""
+    """How the adapter starts: true (zero effect), gaussian, orthogonal, pissa, pissa_niter_16, olora, loftq."""
     peft_layer_replication: Annotated[tuple[Pair, ...], Field(strict=False)] | None = None
     """Ranges of layers to stack again, sharing weights."""
     peft_trainable_token_indices: Integers | dict[str, Integers] | None = None
@@ -56,7 +70,7 @@ class AdapterSection(Section):
     """Keep tied weights tied when an adapter or modules_to_save touches one of them."""
     peft_autocast_adapter_dtype: bool | None = None
     """Keep adapter weights in float32; PEFT's default."""
-    peft: Options | None = None
+    peft: PeftOptions | None = None
     """PEFT options without a key of their own: loftq_config."""
     load_in_8bit: bool = False
     """Quantize the frozen base to 8 bits with bitsandbytes."""
@@ -96,3 +110,9 @@ class AdapterSection(Section):
     """Steps after which LISA picks other layers."""
     lisa_layers_attribute: str = "model.layers"
     """Where LISA finds the layers."""
+
+    @property
+    def loftq_bits(self) -> int | None:
+        """4 or 8 where the adapter starts by LoftQ."""
+        options = self.peft.loftq_config if self.peft is not None else None
+        return options.loftq_bits if options is not None else None

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftl_runner.failures import first_line
+from ftl_runner.models.errors import ModelError
 from ftl_runner.models.freeze import freeze_all_but
+from ftl_runner.models.loftq import round_base, start_from_residual
 from ftl_runner.models.plain_lora import remember_start
 from ftl_runner.models.targets import check_targeted, check_targets, linear_module_names
 
@@ -23,7 +27,7 @@ def add_adapter(model: Any, config: Config) -> Any:
         if config.training.unfrozen_parameters:
             freeze_all_but(model, config.training.unfrozen_parameters)
         return model
-    from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
+    from peft import get_peft_model, prepare_model_for_kbit_training
 
     if keys.load_in_4bit or keys.load_in_8bit:
         model = prepare_model_for_kbit_training(
@@ -31,14 +35,38 @@ def add_adapter(model: Any, config: Config) -> Any:
         )
     elif config.training.gradient_checkpointing:
         model.enable_input_require_grads()
-    autocast = keys.peft_autocast_adapter_dtype is not False
     if keys.lora_model_dir:
-        return PeftModel.from_pretrained(model, keys.lora_model_dir, is_trainable=True, autocast_adapter_dtype=autocast)
+        return load_adapter(model, config, Path(keys.lora_model_dir).expanduser(), trainable=True)
     check_targets(model, config)
-    adapted = get_peft_model(model, lora_config(config, model), autocast_adapter_dtype=autocast)
+    adapted = get_peft_model(model, lora_config(config, model), autocast_adapter_dtype=_autocasts(config))
     check_targeted(adapted, config)
+    if keys.loftq_bits is not None:
+        start_from_residual(adapted, config)
     remember_start(adapted)
     return adapted
+
+
+def load_adapter(model: Any, config: Config, folder: Path, *, trainable: bool = False) -> Any:
+    """The base model with a saved adapter, to train it further or to run it.
+
+    Raises:
+        ModelError: there is no adapter in the folder (or hub repository), or it fits another model.
+    """
+    from peft import PeftModel
+
+    try:
+        adapted = PeftModel.from_pretrained(
+            model, str(folder), is_trainable=trainable, autocast_adapter_dtype=_autocasts(config)
+        )
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(f"cannot load the adapter {folder}: {first_line(error)}", "check lora_model_dir", 2) from error
+    if config.adapter.loftq_bits is not None:
+        round_base(adapted, config)
+    return adapted
+
+
+def _autocasts(config: Config) -> bool:
+    return config.adapter.peft_autocast_adapter_dtype is not False
 
 
 def lora_config(config: Config, model: Any) -> Any:
@@ -59,7 +87,7 @@ def lora_config(config: Config, model: Any) -> Any:
         "task_type": "CAUSAL_LM",
     }
     optional = {
-        "init_lora_weights": keys.peft_init_lora_weights,
+        "init_lora_weights": True if keys.loftq_bits is not None else keys.peft_init_lora_weights,
         "layers_to_transform": keys.peft_layers_to_transform,
         "layers_pattern": keys.peft_layers_pattern,
         "rank_pattern": keys.lora_rank_pattern,
