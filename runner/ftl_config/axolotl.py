@@ -51,7 +51,6 @@ _UNSUPPORTED = {
         nonexpert_quantization dsv4_fp8_nonexpert_mode dsv4_bf16_all dsv4_fp4_grouped_mode gemma4_fp8_nonexpert
         gemma4_nf4_nonexpert nvfp4_merge_aware nvfp4_merge_aware_start_step use_onebitllms""",
     "FP8 training": "fp8 fp8_enable_fsdp_float8_all_gather",
-    "ReLoRA": "relora relora_prune_ratio relora_prune_method relora_cpu_offload",
     "LISA": "lisa_n_layers lisa_step_interval lisa_layers_attribute",
     "optimizers beyond those of transformers": """
         dion_lr dion_momentum dion_rank_fraction dion_rank_multiple_of qgalore_rank qgalore_update_proj_gap

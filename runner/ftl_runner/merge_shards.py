@@ -16,6 +16,7 @@ from ftl_runner.models.base_files import INDEX_FILE, SINGLE_FILE, BaseFiles, fin
 from ftl_runner.models.classes import transformers_class
 from ftl_runner.models.errors import ModelError
 from ftl_runner.models.layers import is_linear, set_weight, weight_of
+from ftl_runner.models.relora import FOLDER as RELORA_FOLDER
 
 if TYPE_CHECKING:
     import torch
@@ -98,6 +99,8 @@ def _empty_model(config: Config) -> Any:
 def _check_adapter(folder: Path) -> None:
     from peft import LoraConfig, PeftConfig
 
+    if (folder / RELORA_FOLDER).is_dir():
+        raise NeedsWholeModel("the adapter is of a checkpoint of ReLoRA, whose base has others in it")
     settings = PeftConfig.from_pretrained(str(folder))
     if not isinstance(settings, LoraConfig):
         raise NeedsWholeModel("it is not a LoRA adapter")

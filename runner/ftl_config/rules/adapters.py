@@ -175,19 +175,51 @@ def learning_rate_groups_or_loraplus(config: Config) -> Iterator[Finding]:
         yield error("cannot be combined with loraplus_lr_ratio", "lr_groups", "loraplus_lr_ratio")
 
 
+_RELORA_OPTIMIZERS = words(
+    """adamw_torch adamw_torch_fused adamw_anyprecision adamw_bnb_8bit adamw_8bit paged_adamw_8bit paged_adamw_32bit
+lion lion_32bit lion_8bit paged_lion_32bit paged_lion_8bit adopt_adamw muon sgd"""
+)
+"""Those that remember values of the parameter's own shape, which can be zeroed one by one."""
+
+
 def relora_needs_restarts(config: Config) -> Iterator[Finding]:
     """ReLoRA merges at the restarts of the schedule, on one device's copy of the weights."""
-    if not config.adapter.relora:
+    adapter, training = config.adapter, config.training
+    if not adapter.relora:
+        for key in ("relora_prune_ratio", "relora_cpu_offload"):
+            if getattr(adapter, key) is not None:
+                yield warning("has no effect without relora: true", key, "relora")
         return
-    if not config.training.jagged_restart_steps:
+    if not training.jagged_restart_steps:
         yield error("needs jagged_restart_steps", "relora", "jagged_restart_steps")
-    if config.adapter.adapter not in ("lora", "qlora"):
+    if adapter.adapter not in ("lora", "qlora"):
         yield error("needs adapter: lora or qlora", "relora", "adapter")
     for key in ("deepspeed", "fsdp", "fsdp_config"):
         if getattr(config.distributed, key):
             yield error(f"cannot be combined with {key}", "relora", key)
-    if config.training.lr_scheduler == "one_cycle":
+    if training.lr_scheduler == "one_cycle":
         yield error("cannot be combined with lr_scheduler: one_cycle", "relora", "lr_scheduler")
+    if training.optimizer not in _RELORA_OPTIMIZERS:
+        hint = f"there are {', '.join(_RELORA_OPTIMIZERS)}"
+        yield error(f"cannot be combined with optimizer: {training.optimizer}", "relora", "optimizer", hint=hint)
+    if config.checkpointing.load_best_model_at_end:
+        hint = "resume_from_checkpoint goes on from any checkpoint"
+        yield error("cannot be combined with load_best_model_at_end", "relora", "load_best_model_at_end", hint=hint)
+
+
+def relora_adds_plain_lora(config: Config) -> Iterator[Finding]:
+    """What is merged at a restart is s B A on a linear layer, and the next adapter starts without effect."""
+    adapter = config.adapter
+    if not adapter.relora:
+        return
+    for key in ("peft_use_dora", "lora_target_parameters", "peft_layer_replication", "peft_trainable_token_indices"):
+        if getattr(adapter, key):
+            yield error(f"cannot be combined with {key}", "relora", key)
+    if adapter.loftq_bits is not None:
+        yield error("cannot be combined with loftq_config", "relora", "peft")
+    if adapter.peft_init_lora_weights not in (None, True, "gaussian"):
+        message = f"cannot be combined with peft_init_lora_weights: {adapter.peft_init_lora_weights}"
+        yield error(message, "relora", "peft_init_lora_weights")
 
 
 def moe_quantization_needs_adapter(config: Config) -> Iterator[Finding]:
@@ -232,6 +264,7 @@ RULES: list[Rule] = [
     loftq_fits,
     learning_rate_groups_or_loraplus,
     relora_needs_restarts,
+    relora_adds_plain_lora,
     moe_quantization_needs_adapter,
     qat_or_quantized_base,
     bitnet_without_adapter,

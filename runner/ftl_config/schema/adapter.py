@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ftl_config.schema.types import Count, Integers, NonNegative, Options, Pair, Section, Texts
+from ftl_config.schema.types import Count, Fraction, Integers, NonNegative, Options, Pair, Section, Texts
 
 
 class LoftqOptions(Section):
@@ -98,10 +98,10 @@ class AdapterSection(Section):
     """How the merge command works: shard by shard, or with the whole model in memory."""
     relora: bool = False
     """Merge the adapter and start a new one every jagged_restart_steps (ReLoRA)."""
-    relora_prune_ratio: NonNegative | None = None
-    """Share of optimizer state zeroed at a ReLoRA restart."""
+    relora_prune_ratio: Fraction | None = None
+    """Share of optimizer state zeroed at a ReLoRA restart; 0.9 when left out, 0.999 with reset."""
     relora_prune_method: Literal["magnitude", "random", "reset"] = "magnitude"
-    """Which optimizer state a ReLoRA restart zeroes."""
+    """Which optimizer state a ReLoRA restart zeroes: the smallest values, or (random, reset) any."""
     relora_cpu_offload: bool | None = None
     """Merge on the CPU at a ReLoRA restart."""
     lisa_n_layers: Count | None = None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftl_runner.failures import first_line
+from ftl_runner.models import relora
 from ftl_runner.models.errors import ModelError
 from ftl_runner.models.freeze import freeze_all_but
 from ftl_runner.models.loftq import round_base, start_from_residual
@@ -62,6 +63,8 @@ def load_adapter(model: Any, config: Config, folder: Path, *, trainable: bool = 
         raise ModelError(f"cannot load the adapter {folder}: {first_line(error)}", "check lora_model_dir", 2) from error
     if config.adapter.loftq_bits is not None:
         round_base(adapted, config)
+    if (folder / relora.FOLDER).is_dir():  # a checkpoint of ReLoRA: its adapter is on a base with others in it
+        relora.MergedAdapters(adapted, config).read(folder)
     return adapted
 
 

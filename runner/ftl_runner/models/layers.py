@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from ftl_runner.models.errors import ModelError
+
 if TYPE_CHECKING:
     import torch
 
     from ftl_config import Config
+    from ftl_runner.models.base_files import BaseFiles
     from ftl_runner.models.precision import Precision
 
 _PREFIX = "base_model.model."
@@ -47,6 +50,25 @@ def weight_of(layer: Any) -> torch.Tensor:
         base.state_dict()  # undoes the order that bitsandbytes brings 4-bit weights into for inference on a CPU
     weight = dequantize_module_weight(base).detach().float()
     return weight.T if layer.fan_in_fan_out else weight
+
+
+def full_weight(files: BaseFiles, name: str, layer: Any, model: Any) -> torch.Tensor:
+    """The weight of a layer's base as it is on disk, in float32 and as (out, in), on the layer's device.
+
+    Raises:
+        ModelError: the files have no tensor of that name.
+    """
+    from transformers.pytorch_utils import Conv1D
+
+    place = files.place(f"{name}.weight", model.base_model.model.base_model_prefix)
+    if place is None:
+        raise ModelError(
+            f"the files of the base have no tensor {name}.weight",
+            "with float32 and without load_in_4bit and load_in_8bit the weights need not be read again",
+        )
+    base = layer.get_base_layer()
+    weight = files.read(place).to(base.weight.device).float()
+    return weight.T if isinstance(base, Conv1D) or getattr(base, "source_cls", None) is Conv1D else weight
 
 
 def set_weight(layer: Any, weight: torch.Tensor) -> None:

@@ -11,15 +11,22 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ftl_runner.models.base_files import find_base_files
-from ftl_runner.models.errors import ModelError
-from ftl_runner.models.layers import ADAPTER, Imitation, is_linear, is_quantized, lora_layers, set_weight, weight_of
+from ftl_runner.models.layers import (
+    ADAPTER,
+    Imitation,
+    full_weight,
+    is_linear,
+    is_quantized,
+    lora_layers,
+    set_weight,
+    weight_of,
+)
 from ftl_runner.models.precision import choose_precision
 
 if TYPE_CHECKING:
     import torch
 
     from ftl_config import Config
-    from ftl_runner.models.base_files import BaseFiles
 
 
 def start_from_residual(model: Any, config: Config) -> None:
@@ -52,25 +59,6 @@ def _rounded(model: Any, config: Config) -> Iterator[tuple[Any, torch.Tensor]]:
             before = weight_of(layer).clone()
             set_weight(layer, imitation.of(before))
             yield layer, before
-
-
-def full_weight(files: BaseFiles, name: str, layer: Any, model: Any) -> torch.Tensor:
-    """The weight of a quantized layer before it was quantized, in float32, as (out, in), where the layer is.
-
-    Raises:
-        ModelError: the files have no tensor of that name.
-    """
-    from transformers.pytorch_utils import Conv1D
-
-    place = files.place(f"{name}.weight", model.base_model.model.base_model_prefix)
-    if place is None:
-        raise ModelError(
-            f"the files of the base have no tensor {name}.weight",
-            "leave load_in_4bit (or load_in_8bit) out: then the weights need not be read again",
-        )
-    base = layer.get_base_layer()
-    weight = files.read(place).to(base.weight.device).float()
-    return weight.T if getattr(base, "source_cls", None) is Conv1D else weight
 
 
 def _fill(layer: Any, residual: torch.Tensor) -> None:
