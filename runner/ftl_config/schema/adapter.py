@@ -105,7 +105,7 @@ class AdapterSection(Section):
     relora_cpu_offload: bool | None = None
     """Merge on the CPU at a ReLoRA restart."""
     lisa_n_layers: Count | None = None
-    """Layers trained at a time (LISA)."""
+    """Layers that a full fine-tune trains at a time, beside embeddings, norm and head (LISA)."""
     lisa_step_interval: Count | None = None
     """Steps after which LISA picks other layers."""
     lisa_layers_attribute: str = "model.layers"

@@ -11,6 +11,7 @@ from ftl_runner.models.errors import ModelError
 from ftl_runner.models.freeze import freeze_all_but
 from ftl_runner.models.loftq import round_base, start_from_residual
 from ftl_runner.models.plain_lora import remember_start
+from ftl_runner.models.spectrum import chosen_parameters, uses_spectrum
 from ftl_runner.models.targets import check_targeted, check_targets, linear_module_names
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ def add_adapter(model: Any, config: Config) -> Any:
     """
     keys = config.adapter
     if keys.adapter is None:
-        if config.training.unfrozen_parameters:
-            freeze_all_but(model, config.training.unfrozen_parameters)
+        trained = chosen_parameters(model, config) if uses_spectrum(config) else config.training.unfrozen_parameters
+        if trained:
+            freeze_all_but(model, trained)
         return model
     from peft import get_peft_model, prepare_model_for_kbit_training
 

@@ -12,6 +12,7 @@ from ftl_config.protocol import EventType
 from ftl_runner.checkpoints.commit import commit_checkpoint, prune_local, rotate
 from ftl_runner.checkpoints.manifest import FOLDER_PREFIX, committed
 from ftl_runner.context import RunContext
+from ftl_runner.trainer.lisa import LisaLayers
 from ftl_runner.trainer.relora import ReloraRestarts
 from ftl_runner.trainer.watchdog import LossWatchdog
 
@@ -26,6 +27,8 @@ def make_callbacks(context: RunContext, stop: StopOnSignal, tokens: TokenCount) 
     if context.config.adapter.relora:
         callbacks.append(ReloraRestarts(context))
     callbacks.append(CommitCheckpoints(context, keys.save_total_limit))
+    if context.config.adapter.lisa_n_layers:
+        callbacks.append(LisaLayers(context.config))
     if keys.save_first_step:
         callbacks.append(SaveFirstStep())
     if keys.early_stopping_patience:

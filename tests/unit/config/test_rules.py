@@ -58,6 +58,18 @@ ADAPTERS: list[Case] = [
     ("bitnet_without_adapter", "use_onebitllms: true\nadapter: lora", "use_onebitllms", "cannot be combined"),
 ]  # fmt: skip
 
+SPECTRUM = "plugins: [axolotl.integrations.spectrum.SpectrumPlugin]\n"
+LAYERS: list[Case] = [
+    ("spectrum_chooses_alone", "spectrum_top_fraction: 0.3", "spectrum_top_fraction", "has no effect without the Spectrum plugin"),
+    ("spectrum_chooses_alone", SPECTRUM + "adapter: lora", "plugins", "cannot be combined with an adapter"),
+    ("spectrum_chooses_alone", SPECTRUM + "unfrozen_parameters: [x]", "unfrozen_parameters", "cannot be combined with the Spectrum plugin"),
+    ("lisa_switches_layers", "lisa_step_interval: 5", "lisa_step_interval", "has no effect without lisa_n_layers"),
+    ("lisa_switches_layers", "lisa_n_layers: 2", "lisa_n_layers", "needs lisa_step_interval"),
+    ("lisa_switches_layers", "lisa_n_layers: 2\nlisa_step_interval: 5\nadapter: lora", "lisa_n_layers", "cannot be combined with an adapter"),
+    ("lisa_switches_layers", "lisa_n_layers: 2\nlisa_step_interval: 5\nunfrozen_parameters: [x]", "lisa_n_layers", "cannot be combined with unfrozen_parameters"),
+    ("lisa_switches_layers", "lisa_n_layers: 2\nlisa_step_interval: 5\ndeepspeed: zero2", "lisa_n_layers", "cannot be combined with deepspeed"),
+]  # fmt: skip
+
 DATA: list[Case] = [
     ("one_source_of_evaluation", "val_set_size: 0.1\ntest_datasets: [{path: x}]", "val_set_size", "cannot be combined with test_datasets"),
     ("held_back_rows_are_a_number", "val_set_size: 10.5", "val_set_size", "has to be whole"),
@@ -227,7 +239,7 @@ NAMES: list[Case] = [
     ("deepspeed_name_is_known", "deepspeed: deepspeed_configs/zero4.json", "deepspeed", "does not ship with ftl"),
 ]  # fmt: skip
 
-CASES = [*ADAPTERS, *DATA, *SCHEDULE, *COMPUTE, *PREFERENCE, *LAUNCH, *NAMES]
+CASES = [*ADAPTERS, *LAYERS, *DATA, *SCHEDULE, *COMPUTE, *PREFERENCE, *LAUNCH, *NAMES]
 
 INCOMPLETE: list[Case] = [
     ("needs_base_model", "base_model:", "base_model", "is missing"),
