@@ -47,7 +47,7 @@ _UNSUPPORTED = {
         context_parallel_size ring_attn_func heads_k_stride tensor_parallel_size expert_parallel_size
         expert_parallel_token_capacity dp_replicate_size""",
     "quantization other than bitsandbytes": """
-        gptq qat quantization model_quantization_config model_quantization_config_kwargs quantize_moe_experts
+        quantization model_quantization_config model_quantization_config_kwargs quantize_moe_experts
         nonexpert_quantization dsv4_fp8_nonexpert_mode dsv4_bf16_all dsv4_fp4_grouped_mode gemma4_fp8_nonexpert
         gemma4_nf4_nonexpert nvfp4_merge_aware nvfp4_merge_aware_start_step use_onebitllms""",
     "FP8 training": "fp8 fp8_enable_fsdp_float8_all_gather",

@@ -29,8 +29,9 @@ def merge_lora(config: Config) -> Path:
     """
     from ftl_runner.merge_shards import NeedsWholeModel, merge_by_shards
     from ftl_runner.models.layers import Imitation
-    from ftl_runner.models.loader import load_base_model
+    from ftl_runner.models.loader import load_base_model, load_model_config
     from ftl_runner.models.precision import choose_precision
+    from ftl_runner.models.quantization import released_quantization
     from ftl_runner.models.tokenizer import load_tokenizer
 
     folder = adapter_dir(config)
@@ -39,6 +40,9 @@ def merge_lora(config: Config) -> Path:
     plain = config.model_copy(
         update={"adapter": config.adapter.model_copy(update={"load_in_4bit": False, "load_in_8bit": False})}
     )
+    if released_quantization(load_model_config(plain)) == "gptq":
+        hint = "serve the adapter beside the base, or merge with the full model as base_model"
+        raise FtlError("merge-lora: an adapter cannot be merged into weights quantized with GPTQ", hint, exit_code=2)
     tokenizer = load_tokenizer(plain)
     precision, target = choose_precision(plain), folder / "merged"
     method = config.adapter.merge_method

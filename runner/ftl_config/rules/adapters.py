@@ -239,9 +239,22 @@ def qat_or_quantized_base(config: Config) -> Iterator[Finding]:
     """Quantization-aware training needs full weights."""
     if config.quantization.qat is None:
         return
-    for key in ("load_in_4bit", "load_in_8bit", "peft"):
+    for key in ("load_in_4bit", "load_in_8bit", "peft", "adapter", "gptq"):
         if getattr(config.adapter, key):
             yield error(f"cannot be combined with {key}", "qat", key)
+
+
+def qat_types_train(config: Config) -> Iterator[Finding]:
+    """Pairs of types that torchao both rounds to and trains through: gradients underflow in its float8."""
+    settings = config.quantization.qat
+    if settings is None:
+        return
+    if settings.weight_dtype not in ("int4", "int8"):
+        hint = "weight_dtype: int4 or int8, activation_dtype: int8 or none"
+        yield error(f"not yet supported: {settings.weight_dtype}", ("qat", "weight_dtype"), hint=hint)
+    if settings.activation_dtype not in (None, "int8"):
+        hint = "int8, or leave it out"
+        yield error(f"not yet supported: {settings.activation_dtype}", ("qat", "activation_dtype"), hint=hint)
 
 
 def bitnet_without_adapter(config: Config) -> Iterator[Finding]:
@@ -267,5 +280,6 @@ RULES: list[Rule] = [
     relora_adds_plain_lora,
     moe_quantization_needs_adapter,
     qat_or_quantized_base,
+    qat_types_train,
     bitnet_without_adapter,
 ]

@@ -85,7 +85,7 @@ class AdapterSection(Section):
     bnb_config_kwargs: Options | None = None
     """More arguments for BitsAndBytesConfig; they win over the keys above."""
     gptq: bool = False
-    """The base model is quantized with GPTQ."""
+    """The base model is quantized with GPTQ; needs gptqmodel and optimum. Its own config.json says how."""
     qlora_sharded_model_loading: bool | None = None
     """Load a 4-bit base shard by shard under FSDP."""
     loraplus_lr_ratio: NonNegative | None = None

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 from ftl_runner.failures import first_line
 from ftl_runner.models import relora
 from ftl_runner.models.errors import ModelError
+from ftl_runner.models.fake_quantization import pretend_quantized
 from ftl_runner.models.freeze import freeze_all_but
 from ftl_runner.models.loftq import round_base, start_from_residual
 from ftl_runner.models.plain_lora import remember_start
+from ftl_runner.models.quantization import released_quantization
 from ftl_runner.models.spectrum import chosen_parameters, uses_spectrum
 from ftl_runner.models.targets import check_targeted, check_targets, linear_module_names
 
@@ -29,10 +31,12 @@ def add_adapter(model: Any, config: Config) -> Any:
         trained = chosen_parameters(model, config) if uses_spectrum(config) else config.training.unfrozen_parameters
         if trained:
             freeze_all_but(model, trained)
+        if config.quantization.qat is not None:
+            pretend_quantized(model, config.quantization.qat)
         return model
     from peft import get_peft_model, prepare_model_for_kbit_training
 
-    if keys.load_in_4bit or keys.load_in_8bit:
+    if keys.load_in_4bit or keys.load_in_8bit or released_quantization(model.config) == "gptq":
         model = prepare_model_for_kbit_training(
             model, use_gradient_checkpointing=bool(config.training.gradient_checkpointing)
         )

@@ -13,6 +13,7 @@ from ftl_runner.checkpoints.commit import commit_checkpoint, prune_local, rotate
 from ftl_runner.checkpoints.manifest import FOLDER_PREFIX, committed
 from ftl_runner.context import RunContext
 from ftl_runner.trainer.lisa import LisaLayers
+from ftl_runner.trainer.qat import PretendQuantized
 from ftl_runner.trainer.relora import ReloraRestarts
 from ftl_runner.trainer.watchdog import LossWatchdog
 
@@ -29,6 +30,9 @@ def make_callbacks(context: RunContext, stop: StopOnSignal, tokens: TokenCount) 
     callbacks.append(CommitCheckpoints(context, keys.save_total_limit))
     if context.config.adapter.lisa_n_layers:
         callbacks.append(LisaLayers(context.config))
+    qat = context.config.quantization.qat
+    if qat is not None and qat.fake_quant_after_n_steps:
+        callbacks.append(PretendQuantized(qat.fake_quant_after_n_steps))
     if keys.save_first_step:
         callbacks.append(SaveFirstStep())
     if keys.early_stopping_patience:

@@ -158,7 +158,7 @@ def test_asking_for_nothing_is_no_error(line: str) -> None:
     ("line", "key", "message"),
     [
         ("rl: dpo", "rl", "not yet supported: preference tuning"),
-        ("qat: {weight_dtype: int8}", "qat", "not yet supported: quantization"),
+        ("quantization: {weight_dtype: int4}", "quantization", "not yet supported: quantization"),
         ("context_parallel_size: 2", "context_parallel_size", "not yet supported: context"),
         ("reinit_weights: true", "reinit_weights", "not yet supported"),
         ("plugins: [axolotl.integrations.grokfast.GrokfastPlugin]", "plugins[0]", "not yet supported: the plugin"),

@@ -55,6 +55,9 @@ ADAPTERS: list[Case] = [
     ("moe_quantization_needs_adapter", "quantize_moe_experts: true\nadapter: lora", "quantize_moe_experts", "needs load_in_4bit"),
     ("moe_quantization_needs_adapter", "quantize_moe_experts: true\nadapter: lora\nload_in_4bit: true\nlora_target_linear: true", "lora_target_linear", "cannot be combined"),
     ("qat_or_quantized_base", "qat: {weight_dtype: int8}\nadapter: lora\nload_in_8bit: true", "qat", "cannot be combined with load_in_8bit"),
+    ("qat_or_quantized_base", "qat: {weight_dtype: int4}\nadapter: lora", "qat", "cannot be combined with adapter"),
+    ("qat_types_train", "qat: {weight_dtype: fp8}", "qat.weight_dtype", "not yet supported: fp8"),
+    ("qat_types_train", "qat: {weight_dtype: int4, activation_dtype: fp8}", "qat.activation_dtype", "not yet supported: fp8"),
     ("bitnet_without_adapter", "use_onebitllms: true\nadapter: lora", "use_onebitllms", "cannot be combined"),
 ]  # fmt: skip
 
