@@ -169,6 +169,25 @@ def loftq_fits(config: Config) -> Iterator[Finding]:
             yield error("cannot be combined with loftq_config", key, "peft")
 
 
+_NEED_REFERENCE = ("dpo", "ipo", "kto", "grpo", "gdpo")
+
+
+def reference_is_the_released_model(config: Config) -> Iterator[Finding]:
+    """The reference model is the base with the adapter switched off: nothing may have changed the base."""
+    adapter, rl = config.adapter, config.preference.rl
+    if rl not in _NEED_REFERENCE or adapter.adapter is None:
+        return
+    start = adapter.peft_init_lora_weights
+    if isinstance(start, str) and start.startswith(("pissa", "olora")):
+        message = f"{start} changes the base, which is the reference model of {rl}"
+        yield error(message, "peft_init_lora_weights", "rl", hint="gaussian and orthogonal leave it alone")
+    if adapter.relora:
+        yield error(f"changes the base, which is the reference model of {rl}", "relora", "rl")
+    if adapter.loftq_bits is not None:
+        message = f"LoftQ starts from another model than the rounded base, which is the reference model of {rl}"
+        yield error(message, "peft", "rl")
+
+
 def learning_rate_groups_or_loraplus(config: Config) -> Iterator[Finding]:
     """Both set learning rates by parameter."""
     if config.training.lr_groups and config.adapter.loraplus_lr_ratio:
@@ -275,6 +294,7 @@ RULES: list[Rule] = [
     unfrozen_parameters_fit,
     initial_weights_fit,
     loftq_fits,
+    reference_is_the_released_model,
     learning_rate_groups_or_loraplus,
     relora_needs_restarts,
     relora_adds_plain_lora,

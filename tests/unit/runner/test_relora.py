@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, TrainerCallback
 
 from ftl_runner.merge import merge_lora
 from ftl_runner.models.adapter import add_adapter
@@ -16,7 +17,9 @@ from ftl_runner.models.errors import ModelError
 from ftl_runner.models.plain_lora import write_plain_lora
 from ftl_runner.models.precision import Precision
 from ftl_runner.models.relora import MergedAdapters
-from ftl_runner.trainer.relora import prune_state
+from ftl_runner.trainer.arguments import make_arguments, make_schedule
+from ftl_runner.trainer.configured import OptimizerFromConfig
+from ftl_runner.trainer.relora import ReloraRestarts, prune_state
 from tests.unit.runner.snippets import CPU
 from tests.unit.runner.test_adapters_train import QUANTIZED, configured, load, logits_of, save_random
 from tests.unit.runner.test_merge import with_method
@@ -194,3 +197,39 @@ def test_optimizer_of_8_bits_forgets() -> None:
     forgotten.grad = torch.zeros_like(forgotten)
     optimizer.step()
     assert torch.equal(forgotten.detach(), zero)  # without momentum and gradient nothing moves
+
+
+class Recorder(TrainerCallback):
+    """What the first step after a restart finds."""
+
+    def __init__(self) -> None:
+        self.zeroed: dict[int, dict[bool, list[float]]] = {}
+        self.effect: dict[int, bool] = {}
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        model, optimizer = given["model"], given["optimizer"]
+        found: dict[bool, list[float]] = {True: [], False: []}
+        for name, parameter in model.named_parameters():
+            if parameter in optimizer.state:
+                share = (optimizer.state[parameter]["exp_avg"] == 0).float().mean().item()
+                found["lora_" in name].append(share)
+        self.zeroed[state.global_step] = found
+        self.effect[state.global_step] = any(p.any() for name, p in model.named_parameters() if "lora_B" in name)
+
+
+def test_restarts_in_the_trainer(base: Path, tmp_path: Path) -> None:
+    config = configured(base, tmp_path, LORA.replace("50", "3") + "jagged_restart_warmup_steps: 1\n", steps=5)
+    torch.manual_seed(0)
+    model = add_adapter(load(base, config), config)
+    rows = [{"input_ids": torch.arange(2, 22), "labels": torch.arange(2, 22)}] * 16
+    arguments = make_arguments(config, CPU, make_schedule(config, 16, 1), 1)
+    trainer = OptimizerFromConfig(config=config, model=model, args=arguments, train_dataset=rows)
+    context: Any = SimpleNamespace(config=config, output_dir=tmp_path, ranks=SimpleNamespace(is_main=True))
+    recorder = Recorder()
+    trainer.add_callback(ReloraRestarts(context))
+    trainer.add_callback(recorder)
+    trainer.train()
+    assert recorder.effect == {0: False, 1: True, 2: True, 3: False, 4: True}
+    assert min(recorder.zeroed[3][True]) >= 0.89
+    assert max(recorder.zeroed[2][True]) < 0.5
+    assert max(recorder.zeroed[3][False]) < 0.89  # the embedding trained beside the adapter is not forgotten
