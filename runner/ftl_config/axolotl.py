@@ -47,13 +47,10 @@ _UNSUPPORTED = {
         context_parallel_size ring_attn_func heads_k_stride tensor_parallel_size expert_parallel_size
         expert_parallel_token_capacity dp_replicate_size""",
     "quantization other than bitsandbytes": """
-        gptq qat quantization model_quantization_config model_quantization_config_kwargs quantize_moe_experts
+        quantization model_quantization_config model_quantization_config_kwargs quantize_moe_experts
         nonexpert_quantization dsv4_fp8_nonexpert_mode dsv4_bf16_all dsv4_fp4_grouped_mode gemma4_fp8_nonexpert
         gemma4_nf4_nonexpert nvfp4_merge_aware nvfp4_merge_aware_start_step use_onebitllms""",
     "FP8 training": "fp8 fp8_enable_fsdp_float8_all_gather",
-    "ReLoRA": "relora relora_prune_ratio relora_prune_method relora_cpu_offload",
-    "LISA": "lisa_n_layers lisa_step_interval lisa_layers_attribute",
-    "LoftQ": "peft",
     "optimizers beyond those of transformers": """
         dion_lr dion_momentum dion_rank_fraction dion_rank_multiple_of qgalore_rank qgalore_update_proj_gap
         qgalore_scale qgalore_proj_type qgalore_proj_quant qgalore_proj_bits qgalore_proj_group_size
@@ -67,7 +64,7 @@ _UNSUPPORTED = {
         diffusion dense_mixer grokfast_alpha grokfast_lamb hatchery llmcompressor mora nemo_gym_enabled nemo_gym_dir
         nemo_gym_auto_clone nemo_gym_config_paths nemo_gym_head_port nemo_gym_server_timeout nemo_gym_verify_timeout
         nemo_gym_run_timeout nemo_gym_datasets nemo_gym_auto_start nemo_gym_model_name nemo_gym_multi_turn
-        nemo_gym_max_turns spectrum_top_fraction spectrum_model_name""",
+        nemo_gym_max_turns""",
     "attention variants": "scaling_softmax scaling_softmax_factor scaling_softmax_bias flash_optimum",
     "context extension (PoSE)": "use_pose pose_split_on_token_ids pose_max_context_len pose_num_chunks",
     "changes to this part of the model": """
@@ -134,6 +131,8 @@ RENAMED = {
     "evaluation_strategy": "eval_strategy",
     "lr": "learning_rate",
     "liger_swiglu": "liger_glu_activation",
+    "lora_layers_pattern": "peft_layers_pattern",
+    "lora_layers_to_transform": "peft_layers_to_transform",
     "noisy_embedding_alpha": "neftune_noise_alpha",
     "pretrain_multipack_buffer_size": "streaming_multipack_buffer_size",
     "sequence_parallel_degree": "context_parallel_size",
@@ -247,10 +246,13 @@ def asks_for_nothing(name: str, value: Any, default: Any = None) -> bool:
     return bool(value == default or value in HARMLESS_VALUES.get(name, ()))
 
 
+SPECTRUM_PLUGIN = "axolotl.integrations.spectrum.SpectrumPlugin"
+
 PLUGINS = {
     "axolotl.integrations.liger.LigerPlugin": Status("implemented"),
     "axolotl.integrations.cut_cross_entropy.CutCrossEntropyPlugin": Status("accepted", MEMORY),
     "axolotl.integrations.kernels.KernelsPlugin": Status("accepted", SPEED),
     "axolotl.integrations.swanlab.SwanLabPlugin": Status("accepted", "measuring only: nothing is recorded for it"),
+    SPECTRUM_PLUGIN: Status("implemented"),
 }
 """Axolotl's plugins by path; all others are not supported."""

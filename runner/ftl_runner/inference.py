@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftl_config.errors import FtlError
+from ftl_runner.models.adapter import load_adapter
 from ftl_runner.models.loader import load_base_model
 from ftl_runner.models.precision import choose_precision
 from ftl_runner.models.tokenizer import load_tokenizer
@@ -34,14 +35,13 @@ def adapter_dir(config: Config) -> Path | None:
 def load_for_inference(config: Config) -> tuple[Any, Any]:
     """The tuned model in eval mode on the device, and its tokenizer."""
     import torch
-    from peft import PeftModel
 
     precision = choose_precision(config)
     tokenizer = load_tokenizer(config)
     model: Any = load_base_model(config, tokenizer, precision)
     folder = adapter_dir(config)
     if folder is not None:
-        model = PeftModel.from_pretrained(model, str(folder))
+        model = load_adapter(model, config, folder)
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
 
 

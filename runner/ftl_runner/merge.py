@@ -1,7 +1,8 @@
 """``ftl merge-lora``: fold the adapter into the base model, as a plain model directory ``<adapter>/merged``.
 
 The merge runs on the CPU, in the precision that the base was trained in. A base that was trained on quantized is merged
-into its full-precision weights, as PEFT advises: the merged model computes what the adapter computes on those.
+into its full-precision weights, as PEFT advises: the merged model computes what the adapter computes on those. After
+LoftQ, whose adapter is a correction to the quantized base, those weights are rounded first.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from ftl_config.errors import FtlError
 from ftl_runner.inference import adapter_dir
+from ftl_runner.models.adapter import load_adapter
 
 if TYPE_CHECKING:
     from ftl_config import Config
-    from ftl_runner.models.precision import Precision
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,10 @@ def merge_lora(config: Config) -> Path:
         FtlError: the configuration has no adapter, or none was trained.
     """
     from ftl_runner.merge_shards import NeedsWholeModel, merge_by_shards
+    from ftl_runner.models.layers import Imitation
+    from ftl_runner.models.loader import load_base_model, load_model_config
     from ftl_runner.models.precision import choose_precision
+    from ftl_runner.models.quantization import released_quantization
     from ftl_runner.models.tokenizer import load_tokenizer
 
     folder = adapter_dir(config)
@@ -36,29 +40,30 @@ def merge_lora(config: Config) -> Path:
     plain = config.model_copy(
         update={"adapter": config.adapter.model_copy(update={"load_in_4bit": False, "load_in_8bit": False})}
     )
+    if released_quantization(load_model_config(plain)) == "gptq":
+        hint = "serve the adapter beside the base, or merge with the full model as base_model"
+        raise FtlError("merge-lora: an adapter cannot be merged into weights quantized with GPTQ", hint, exit_code=2)
     tokenizer = load_tokenizer(plain)
     precision, target = choose_precision(plain), folder / "merged"
     method = config.adapter.merge_method
     if method == "memory_efficient":
         try:
-            merge_by_shards(plain, tokenizer, precision, folder, target)
+            rounding = None if config.adapter.loftq_bits is None else Imitation(config, precision)
+            merge_by_shards(plain, tokenizer, precision, folder, target, rounding)
         except NeedsWholeModel as reason:
             logger.warning("merging with the whole model in memory: %s", reason)
             method = "legacy"
     if method == "legacy":
-        _merge_whole(plain, tokenizer, precision, folder, target)
+        model = load_base_model(plain, tokenizer, precision).to("cpu")
+        _merge_whole(model, config, folder, target)
     tokenizer.save_pretrained(str(target))
     return target
 
 
-def _merge_whole(config: Config, tokenizer: Any, precision: Precision, folder: Path, target: Path) -> None:
-    from peft import PeftModel
-
-    from ftl_runner.models.loader import load_base_model
-
-    model: Any = load_base_model(config, tokenizer, precision)
+def _merge_whole(model: Any, config: Config, folder: Path, target: Path) -> None:
+    """Merge into a base that is held in full, whatever ``config`` says of its quantization."""
     _untie_for_adapter(model, folder)
-    merged = PeftModel.from_pretrained(model.to("cpu"), str(folder)).merge_and_unload(safe_merge=True)
+    merged = load_adapter(model, config, folder).merge_and_unload(safe_merge=True)
     merged.config.use_cache = True
     merged.save_pretrained(str(target))
 

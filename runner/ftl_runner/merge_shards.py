@@ -11,22 +11,24 @@ import contextlib
 import ctypes
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftl_runner.models.base_files import INDEX_FILE, SINGLE_FILE, BaseFiles, find_base_files
 from ftl_runner.models.classes import transformers_class
+from ftl_runner.models.errors import ModelError
+from ftl_runner.models.layers import is_linear, set_weight, weight_of
 from ftl_runner.models.loader import load_model_config
 from ftl_runner.models.positions import stretch_positions
+from ftl_runner.models.relora import FOLDER as RELORA_FOLDER
 
 if TYPE_CHECKING:
     import torch
 
     from ftl_config import Config
+    from ftl_runner.models.layers import Imitation
     from ftl_runner.models.precision import Precision
 
-INDEX_FILE = "model.safetensors.index.json"
-SINGLE_FILE = "model.safetensors"
 _CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 Tensors = dict[str, "torch.Tensor"]
@@ -36,23 +38,12 @@ class NeedsWholeModel(Exception):
     """Why this model or adapter cannot be merged shard by shard."""
 
 
-@dataclass(frozen=True)
-class Base:
-    """The base model's safetensors files; ``files`` maps tensor names to file names."""
-
-    folder: Path
-    files: dict[str, str]
-
-    def read(self, name: str) -> torch.Tensor:
-        """One tensor, as it is on disk."""
-        from safetensors import safe_open
-
-        with safe_open(self.folder / self.files[name], framework="pt") as file:
-            return file.get_tensor(name)
-
-
-def merge_by_shards(config: Config, tokenizer: Any, precision: Precision, adapter: Path, target: Path) -> None:
+def merge_by_shards(
+    config: Config, tokenizer: Any, precision: Precision, adapter: Path, target: Path, rounding: Imitation | None = None
+) -> None:
     """Write the merged model to ``target``, in files as large as those of the base.
+
+    ``rounding`` is what the adapted weights of the base go through first.
 
     Raises:
         NeedsWholeModel: what is written depends on more than one module at a time, or on code.
@@ -70,7 +61,7 @@ def merge_by_shards(config: Config, tokenizer: Any, precision: Precision, adapte
     tied = _is_tied(model)
     peft_model = PeftModel.from_pretrained(model, str(adapter), low_cpu_mem_usage=True)
     _load_adapter(peft_model, adapter)
-    merger = _Merger(base, peft_model, precision.load_dtype, tied)
+    merger = _Merger(base, peft_model, precision.load_dtype, tied, rounding)
     target.mkdir(parents=True, exist_ok=True)
     total_bytes, places = 0, {}
     for file, tensors in merger.shards():
@@ -101,24 +92,11 @@ def _take_generation_config(model: Any, config: Config) -> None:
         model.generation_config = GenerationConfig.from_pretrained(str(keys.base_model), revision=keys.model_revision)
 
 
-def _find_base(config: Config) -> Base:
-    """The base's safetensors files, from a folder or the hub's cache."""
-    from huggingface_hub import snapshot_download
-
-    source = Path(str(config.model.base_model)).expanduser()
-    if not source.is_dir():
-        patterns = ["*.safetensors", INDEX_FILE]
-        revision = config.model.model_revision
-        source = Path(snapshot_download(str(config.model.base_model), revision=revision, allow_patterns=patterns))
-    if (source / INDEX_FILE).is_file():
-        index = json.loads((source / INDEX_FILE).read_text(encoding="utf-8"))
-        return Base(source, dict(index["weight_map"]))
-    if not (source / SINGLE_FILE).is_file():
-        raise NeedsWholeModel("the base model is not in safetensors files")
-    from safetensors import safe_open
-
-    with safe_open(source / SINGLE_FILE, framework="pt") as file:
-        return Base(source, dict.fromkeys(file.keys(), SINGLE_FILE))
+def _find_base(config: Config) -> BaseFiles:
+    try:
+        return find_base_files(config)
+    except ModelError as error:
+        raise NeedsWholeModel(error.message) from error
 
 
 def _empty_model(config: Config) -> Any:
@@ -137,6 +115,8 @@ def _empty_model(config: Config) -> Any:
 def _check_adapter(folder: Path) -> None:
     from peft import LoraConfig, PeftConfig
 
+    if (folder / RELORA_FOLDER).is_dir():
+        raise NeedsWholeModel("the adapter is of a checkpoint of ReLoRA, whose base has others in it")
     settings = PeftConfig.from_pretrained(str(folder))
     if not isinstance(settings, LoraConfig):
         raise NeedsWholeModel("it is not a LoRA adapter")
@@ -170,8 +150,11 @@ def _is_tied(model: Any) -> bool:
 class _Merger:
     """Goes through the base's files and yields what the merged model has in their place."""
 
-    def __init__(self, base: Base, peft_model: Any, dtype: torch.dtype, tied: bool) -> None:
+    def __init__(
+        self, base: BaseFiles, peft_model: Any, dtype: torch.dtype, tied: bool, rounding: Imitation | None
+    ) -> None:
         self._base = base
+        self._rounding = rounding
         self._model = peft_model.base_model.model
         self._dtype = dtype
         self._float32 = list(getattr(self._model, "_keep_in_fp32_modules", None) or [])
@@ -195,9 +178,7 @@ class _Merger:
         return found
 
     def _place(self, name: str) -> str | None:
-        """The name on disk, which may lack the model's own prefix."""
-        short = name.removeprefix(f"{self._model.base_model_prefix}.")
-        return next((each for each in (name, short) if each in self._base.files), None)
+        return self._base.place(name, self._model.base_model_prefix)
 
     def shards(self) -> Iterator[tuple[str, Tensors]]:
         """File name and tensors, one file at a time."""
@@ -231,6 +212,8 @@ class _Merger:
         base = _base_of(module)
         for parameter, place in places.items():
             _set(base, parameter, self._cast(place, self._base.read(place)))
+        if self._rounding is not None and is_linear(module) and self._rounding.applies(name, self._model):
+            set_weight(module, self._rounding.of(weight_of(module)))
         merged = _merged_parameters(module)
         for parameter in places:
             _set(base, parameter, torch.empty(0, device="meta"))

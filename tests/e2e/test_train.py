@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.e2e.ftl_cli import Ftl, losses, reached_step, read_events, wait_for, write_config
 
@@ -52,6 +54,30 @@ def test_packed_training_runs_and_learns(ftl: Ftl, tiny_config: dict[str, Any], 
     settings = {**tiny_config, "sample_packing": True, "pad_to_sequence_len": True, "deepspeed": None}
     by_step = train(ftl, settings, tmp_path)
     assert by_step[12] < by_step[1] - 0.1
+
+
+def test_stops_early_with_the_best_model(ftl: Ftl, tiny_config: dict[str, Any], tmp_path: Path) -> None:
+    """A rate at which it gets worse: training ends, and what is saved is the best checkpoint, kept though old."""
+    settings = {
+        **tiny_config,
+        "deepspeed": None,
+        "learning_rate": 0.5,
+        "lr_scheduler": "constant",
+        "max_steps": 60,
+        "val_set_size": 8,
+        "eval_steps": 2,
+        "save_steps": 2,
+        "early_stopping_patience": 3,
+        "save_total_limit": 1,
+    }
+    path, out = write_config(tmp_path / "config.yml", settings), Path(settings["output_dir"])
+    ftl.run("train", str(path), "--launcher", "single")
+    found = {event["step"]: event["eval_loss"] for event in read_events(out, "eval")}
+    best, last = min(found, key=lambda step: found[step]), max(found)
+    assert last == best + 6 < 60, found
+    assert {folder.name for folder in out.glob("checkpoint-*")} == {f"checkpoint-{best}", f"checkpoint-{last}"}
+    saved, kept = (load_file(folder / "adapter_model.safetensors") for folder in (out, out / f"checkpoint-{best}"))
+    assert all(torch.equal(saved[name], kept[name]) for name in kept)
 
 
 def test_ctrl_c_saves_a_checkpoint(ftl: Ftl, tiny_config: dict[str, Any], tmp_path: Path) -> None:

@@ -119,7 +119,12 @@ def unfrozen_parameters_fit(config: Config) -> Iterator[Finding]:
 
 
 _INIT_WEIGHTS = ("gaussian", "pissa", "olora", "orthogonal")
-_INIT_UNSUPPORTED = ("eva", "corda", "lora_ga", "loftq")
+_INIT_UNSUPPORTED = {
+    "eva": "it starts from activations on the training data",
+    "corda": "it starts from activations on the training data",
+    "lora_ga": "it starts from gradients on the training data",
+    "mica": "it is an experiment of PEFT's",
+}
 
 
 def initial_weights_fit(config: Config) -> Iterator[Finding]:
@@ -128,8 +133,12 @@ def initial_weights_fit(config: Config) -> Iterator[Finding]:
     if not isinstance(value, str):
         return
     key = "peft_init_lora_weights"
-    if value in _INIT_UNSUPPORTED:
-        yield error(f"not yet supported: {value}", key, hint=f"{', '.join(_INIT_WEIGHTS)} and pissa_niter_16 are")
+    if value == "loftq":
+        if adapter.loftq_bits is None:
+            yield error("loftq needs its bits", key, "peft", hint="peft: {loftq_config: {loftq_bits: 4}}")
+    elif value in _INIT_UNSUPPORTED:
+        hint = f"{', '.join(_INIT_WEIGHTS)}, pissa_niter_16 and loftq are supported"
+        yield error(f"not yet supported: {value} ({_INIT_UNSUPPORTED[value]})", key, hint=hint)
     elif value not in _INIT_WEIGHTS and not re.fullmatch(r"pissa_niter_\d+", value):
         hint = did_you_mean(value, _INIT_WEIGHTS) or f"known are {', '.join(_INIT_WEIGHTS)}, pissa_niter_16"
         yield error(f"unknown way to start an adapter: {value!r}", key, hint=hint)
@@ -139,6 +148,44 @@ def initial_weights_fit(config: Config) -> Iterator[Finding]:
                 yield error(f"{value} takes the base's weights apart, which {bits} keeps quantized", key, bits)
     if value == "orthogonal" and (adapter.lora_r or 8) % 2:
         yield error("has to be even with peft_init_lora_weights: orthogonal", "lora_r", key)
+
+
+def loftq_fits(config: Config) -> Iterator[Finding]:
+    """LoftQ fills a plain LoRA on a base of as many bits as it was told."""
+    adapter, bits = config.adapter, config.adapter.loftq_bits
+    if bits is None:
+        return
+    if adapter.adapter is None:
+        yield warning("has no effect without adapter: lora", "peft", "adapter")
+    for wrong, key in ((4, "load_in_8bit"), (8, "load_in_4bit")):
+        if bits == wrong and getattr(adapter, key):
+            yield error(f"{bits} does not fit {key}", ("peft", "loftq_config", "loftq_bits"), key)
+    start = adapter.peft_init_lora_weights
+    if start not in (None, True, "loftq"):
+        message = "cannot be combined with loftq_config: both say how the adapter starts"
+        yield error(message, "peft_init_lora_weights", "peft")
+    for key in ("peft_use_dora", "lora_target_parameters", "peft_layer_replication"):
+        if getattr(adapter, key):
+            yield error("cannot be combined with loftq_config", key, "peft")
+
+
+_NEED_REFERENCE = ("dpo", "ipo", "kto", "grpo", "gdpo")
+
+
+def reference_is_the_released_model(config: Config) -> Iterator[Finding]:
+    """The reference model is the base with the adapter switched off: nothing may have changed the base."""
+    adapter, rl = config.adapter, config.preference.rl
+    if rl not in _NEED_REFERENCE or adapter.adapter is None:
+        return
+    start = adapter.peft_init_lora_weights
+    if isinstance(start, str) and start.startswith(("pissa", "olora")):
+        message = f"{start} changes the base, which is the reference model of {rl}"
+        yield error(message, "peft_init_lora_weights", "rl", hint="gaussian and orthogonal leave it alone")
+    if adapter.relora:
+        yield error(f"changes the base, which is the reference model of {rl}", "relora", "rl")
+    if adapter.loftq_bits is not None:
+        message = f"LoftQ starts from another model than the rounded base, which is the reference model of {rl}"
+        yield error(message, "peft", "rl")
 
 
 def learning_rate_groups_or_loraplus(config: Config) -> Iterator[Finding]:
@@ -165,19 +212,51 @@ def new_tokens_are_trained(config: Config) -> Iterator[Finding]:
         yield warning("an adapter does not train the embeddings of added tokens", "tokens", "adapter", hint=hint)
 
 
+_RELORA_OPTIMIZERS = words(
+    """adamw_torch adamw_torch_fused adamw_anyprecision adamw_bnb_8bit adamw_8bit paged_adamw_8bit paged_adamw_32bit
+lion lion_32bit lion_8bit paged_lion_32bit paged_lion_8bit adopt_adamw muon sgd"""
+)
+"""Those that remember values of the parameter's own shape, which can be zeroed one by one."""
+
+
 def relora_needs_restarts(config: Config) -> Iterator[Finding]:
     """ReLoRA merges at the restarts of the schedule, on one device's copy of the weights."""
-    if not config.adapter.relora:
+    adapter, training = config.adapter, config.training
+    if not adapter.relora:
+        for key in ("relora_prune_ratio", "relora_cpu_offload"):
+            if getattr(adapter, key) is not None:
+                yield warning("has no effect without relora: true", key, "relora")
         return
-    if not config.training.jagged_restart_steps:
+    if not training.jagged_restart_steps:
         yield error("needs jagged_restart_steps", "relora", "jagged_restart_steps")
-    if config.adapter.adapter not in ("lora", "qlora"):
+    if adapter.adapter not in ("lora", "qlora"):
         yield error("needs adapter: lora or qlora", "relora", "adapter")
     for key in ("deepspeed", "fsdp", "fsdp_config", "fsdp_version"):
         if getattr(config.distributed, key):
             yield error(f"cannot be combined with {key}", "relora", key)
-    if config.training.lr_scheduler == "one_cycle":
+    if training.lr_scheduler == "one_cycle":
         yield error("cannot be combined with lr_scheduler: one_cycle", "relora", "lr_scheduler")
+    if training.optimizer not in _RELORA_OPTIMIZERS:
+        hint = f"there are {', '.join(_RELORA_OPTIMIZERS)}"
+        yield error(f"cannot be combined with optimizer: {training.optimizer}", "relora", "optimizer", hint=hint)
+    if config.checkpointing.load_best_model_at_end:
+        hint = "resume_from_checkpoint goes on from any checkpoint"
+        yield error("cannot be combined with load_best_model_at_end", "relora", "load_best_model_at_end", hint=hint)
+
+
+def relora_adds_plain_lora(config: Config) -> Iterator[Finding]:
+    """What is merged at a restart is s B A on a linear layer, and the next adapter starts without effect."""
+    adapter = config.adapter
+    if not adapter.relora:
+        return
+    for key in ("peft_use_dora", "lora_target_parameters", "peft_layer_replication", "peft_trainable_token_indices"):
+        if getattr(adapter, key):
+            yield error(f"cannot be combined with {key}", "relora", key)
+    if adapter.loftq_bits is not None:
+        yield error("cannot be combined with loftq_config", "relora", "peft")
+    if adapter.peft_init_lora_weights not in (None, True, "gaussian"):
+        message = f"cannot be combined with peft_init_lora_weights: {adapter.peft_init_lora_weights}"
+        yield error(message, "relora", "peft_init_lora_weights")
 
 
 def moe_quantization_needs_adapter(config: Config) -> Iterator[Finding]:
@@ -197,9 +276,22 @@ def qat_or_quantized_base(config: Config) -> Iterator[Finding]:
     """Quantization-aware training needs full weights."""
     if config.quantization.qat is None:
         return
-    for key in ("load_in_4bit", "load_in_8bit", "peft"):
+    for key in ("load_in_4bit", "load_in_8bit", "peft", "adapter", "gptq"):
         if getattr(config.adapter, key):
             yield error(f"cannot be combined with {key}", "qat", key)
+
+
+def qat_types_train(config: Config) -> Iterator[Finding]:
+    """Pairs of types that torchao both rounds to and trains through: gradients underflow in its float8."""
+    settings = config.quantization.qat
+    if settings is None:
+        return
+    if settings.weight_dtype not in ("int4", "int8"):
+        hint = "weight_dtype: int4 or int8, activation_dtype: int8 or none"
+        yield error(f"not yet supported: {settings.weight_dtype}", ("qat", "weight_dtype"), hint=hint)
+    if settings.activation_dtype not in (None, "int8"):
+        hint = "int8, or leave it out"
+        yield error(f"not yet supported: {settings.activation_dtype}", ("qat", "activation_dtype"), hint=hint)
 
 
 def bitnet_without_adapter(config: Config) -> Iterator[Finding]:
@@ -219,10 +311,14 @@ RULES: list[Rule] = [
     layers_pattern_needs_layers,
     unfrozen_parameters_fit,
     initial_weights_fit,
+    loftq_fits,
+    reference_is_the_released_model,
     learning_rate_groups_or_loraplus,
     new_tokens_are_trained,
     relora_needs_restarts,
+    relora_adds_plain_lora,
     moe_quantization_needs_adapter,
     qat_or_quantized_base,
+    qat_types_train,
     bitnet_without_adapter,
 ]

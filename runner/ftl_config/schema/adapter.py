@@ -4,7 +4,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ftl_config.schema.types import Count, Integers, NonNegative, Options, Pair, Section, Texts
+from ftl_config.schema.types import Count, Fraction, Integers, NonNegative, Options, Pair, Section, Texts
+
+
+class LoftqOptions(Section):
+    """How an adapter starts by LoftQ."""
+
+    loftq_bits: Literal[4, 8] = 4
+    """Bits that the base is quantized to, or rounded as if it were."""
+
+
+class PeftOptions(Section):
+    """PEFT options without a key of their own."""
+
+    loftq_config: LoftqOptions | None = None
+    """Start the adapter with what quantization took from the base (LoftQ)."""
 
 
 class AdapterSection(Section):
@@ -47,7 +61,7 @@ class AdapterSection(Section):
     peft_use_rslora: bool = False
     """Scale by alpha / sqrt(rank) (rank-stabilised LoRA)."""
     peft_init_lora_weights: bool | str | None = None
-    """How the adapter starts: true (zero effect), gaussian, orthogonal, pissa, pissa_niter_16 or olora."""
+    """How the adapter starts: true (zero effect), gaussian, orthogonal, pissa, pissa_niter_16, olora, loftq."""
     peft_layer_replication: Annotated[tuple[Pair, ...], Field(strict=False)] | None = None
     """Ranges of layers to stack again, sharing weights."""
     peft_trainable_token_indices: Integers | dict[str, Integers] | None = None
@@ -56,7 +70,7 @@ class AdapterSection(Section):
     """Keep tied weights tied when an adapter or modules_to_save touches one of them."""
     peft_autocast_adapter_dtype: bool | None = None
     """Keep adapter weights in float32; PEFT's default."""
-    peft: Options | None = None
+    peft: PeftOptions | None = None
     """PEFT options without a key of their own: loftq_config."""
     load_in_8bit: bool = False
     """Quantize the frozen base to 8 bits with bitsandbytes."""
@@ -71,7 +85,7 @@ class AdapterSection(Section):
     bnb_config_kwargs: Options | None = None
     """More arguments for BitsAndBytesConfig; they win over the keys above."""
     gptq: bool = False
-    """The base model is quantized with GPTQ."""
+    """The base model is quantized with GPTQ; needs gptqmodel and optimum. Its own config.json says how."""
     qlora_sharded_model_loading: bool | None = None
     """Load a 4-bit base shard by shard under FSDP."""
     loraplus_lr_ratio: NonNegative | None = None
@@ -84,15 +98,21 @@ class AdapterSection(Section):
     """How the merge command works: shard by shard, or with the whole model in memory."""
     relora: bool = False
     """Merge the adapter and start a new one every jagged_restart_steps (ReLoRA)."""
-    relora_prune_ratio: NonNegative | None = None
-    """Share of optimizer state zeroed at a ReLoRA restart."""
+    relora_prune_ratio: Fraction | None = None
+    """Share of optimizer state zeroed at a ReLoRA restart; 0.9 when left out, 0.999 with reset."""
     relora_prune_method: Literal["magnitude", "random", "reset"] = "magnitude"
-    """Which optimizer state a ReLoRA restart zeroes."""
+    """Which optimizer state a ReLoRA restart zeroes: the smallest values, or (random, reset) any."""
     relora_cpu_offload: bool | None = None
     """Merge on the CPU at a ReLoRA restart."""
     lisa_n_layers: Count | None = None
-    """Layers trained at a time (LISA)."""
+    """Layers that a full fine-tune trains at a time, beside embeddings, norm and head (LISA)."""
     lisa_step_interval: Count | None = None
     """Steps after which LISA picks other layers."""
     lisa_layers_attribute: str = "model.layers"
     """Where LISA finds the layers."""
+
+    @property
+    def loftq_bits(self) -> int | None:
+        """4 or 8 where the adapter starts by LoftQ."""
+        options = self.peft.loftq_config if self.peft is not None else None
+        return options.loftq_bits if options is not None else None

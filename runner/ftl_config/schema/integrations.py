@@ -81,6 +81,6 @@ class IntegrationsSection(Section):
     nemo_gym_max_turns: Count | None = None
     """Most turns."""
     spectrum_top_fraction: Fraction = 0.5
-    """Share of layers that Spectrum trains."""
+    """Share of the layers of each kind that Spectrum trains: those with most signal in their weights."""
     spectrum_model_name: str | None = None
-    """Model that Spectrum's scan is of."""
+    """Model whose scan is used, where model_snr_results/ holds one; else base_model is measured."""

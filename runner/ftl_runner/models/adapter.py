@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftl_runner.failures import first_line
+from ftl_runner.models import relora
+from ftl_runner.models.errors import ModelError
+from ftl_runner.models.fake_quantization import pretend_quantized
 from ftl_runner.models.freeze import freeze_all_but
+from ftl_runner.models.loftq import round_base, start_from_residual
 from ftl_runner.models.plain_lora import remember_start
+from ftl_runner.models.quantization import released_quantization
+from ftl_runner.models.spectrum import chosen_parameters, uses_spectrum
 from ftl_runner.models.targets import check_targeted, check_targets, linear_module_names, modules_passed_by
 
 if TYPE_CHECKING:
@@ -20,28 +28,57 @@ def add_adapter(model: Any, config: Config) -> Any:
     """
     keys = config.adapter
     if keys.adapter is None:
-        if config.training.unfrozen_parameters:
-            freeze_all_but(model, config.training.unfrozen_parameters)
+        trained = chosen_parameters(model, config) if uses_spectrum(config) else config.training.unfrozen_parameters
+        if trained:
+            freeze_all_but(model, trained)
+        if config.quantization.qat is not None:
+            pretend_quantized(model, config.quantization.qat)
         return model
-    from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
+    from peft import get_peft_model, prepare_model_for_kbit_training
     from transformers import set_seed
 
-    if keys.load_in_4bit or keys.load_in_8bit:
+    if keys.load_in_4bit or keys.load_in_8bit or released_quantization(model.config) == "gptq":
         model = prepare_model_for_kbit_training(
             model, use_gradient_checkpointing=bool(config.training.gradient_checkpointing)
         )
     elif config.training.gradient_checkpointing:
         model.enable_input_require_grads()
-    autocast = keys.peft_autocast_adapter_dtype is not False
     if keys.lora_model_dir:
-        return PeftModel.from_pretrained(model, keys.lora_model_dir, is_trainable=True, autocast_adapter_dtype=autocast)
+        return load_adapter(model, config, Path(keys.lora_model_dir).expanduser(), trainable=True)
     check_targets(model, config)
     # The same random start on every rank, in every attempt, and however the base was read: ZeRO-3 draws numbers for it.
     set_seed(config.training.seed)
-    adapted = get_peft_model(model, lora_config(config, model), autocast_adapter_dtype=autocast)
+    adapted = get_peft_model(model, lora_config(config, model), autocast_adapter_dtype=_autocasts(config))
     check_targeted(adapted, config)
+    if keys.loftq_bits is not None:
+        start_from_residual(adapted, config)
     remember_start(adapted)
     return adapted
+
+
+def load_adapter(model: Any, config: Config, folder: Path, *, trainable: bool = False) -> Any:
+    """The base model with a saved adapter, to train it further or to run it.
+
+    Raises:
+        ModelError: there is no adapter in the folder (or hub repository), or it fits another model.
+    """
+    from peft import PeftModel
+
+    try:
+        adapted = PeftModel.from_pretrained(
+            model, str(folder), is_trainable=trainable, autocast_adapter_dtype=_autocasts(config)
+        )
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(f"cannot load the adapter {folder}: {first_line(error)}", "check lora_model_dir", 2) from error
+    if config.adapter.loftq_bits is not None:
+        round_base(adapted, config)
+    if (folder / relora.FOLDER).is_dir():  # a checkpoint of ReLoRA: its adapter is on a base with others in it
+        relora.MergedAdapters(adapted, config).read(folder)
+    return adapted
+
+
+def _autocasts(config: Config) -> bool:
+    return config.adapter.peft_autocast_adapter_dtype is not False
 
 
 def lora_config(config: Config, model: Any) -> Any:
@@ -62,7 +99,7 @@ def lora_config(config: Config, model: Any) -> Any:
         "task_type": "CAUSAL_LM",
     }
     optional = {
-        "init_lora_weights": keys.peft_init_lora_weights,
+        "init_lora_weights": True if keys.loftq_bits is not None else keys.peft_init_lora_weights,
         "layers_to_transform": keys.peft_layers_to_transform,
         "layers_pattern": keys.peft_layers_pattern,
         "rank_pattern": keys.lora_rank_pattern,

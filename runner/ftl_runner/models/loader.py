@@ -13,11 +13,17 @@ from ftl_runner.failures import first_line
 from ftl_runner.models.attention import choose_attention
 from ftl_runner.models.classes import refuse_own_code, transformers_class
 from ftl_runner.models.errors import ModelError
+from ftl_runner.models.fake_quantization import check_torchao
 from ftl_runner.models.memory_limit import limit_gpu_memory
 from ftl_runner.models.overrides import override
 from ftl_runner.models.positions import check_length, stretch_positions
 from ftl_runner.models.precision import Precision
-from ftl_runner.models.quantization import keep_differentiable, quantization_config
+from ftl_runner.models.quantization import (
+    check_released_quantization,
+    keep_differentiable,
+    quantization_config,
+    released_quantization,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -63,15 +69,18 @@ def load_base_model(config: Config, tokenizer: PreTrainedTokenizerBase, precisio
     from transformers.trainer_utils import align_special_tokens
 
     keys = config.model
+    check_torchao(config)
     trusted = bool(keys.trust_remote_code)
     model_class = transformers_class("model_type", keys.model_type, "AutoModelForCausalLM", trust_remote_code=trusted)
     source: dict[str, Any] = {"revision": keys.model_revision, "trust_remote_code": trusted}
     model_config = load_model_config(config)
     limit_gpu_memory(config)
+    check_released_quantization(config, model_config)
+    options = source | _load_options(config, precision)
+    if released_quantization(model_config) == "gptq":
+        options.setdefault("device_map", _local_device())
     try:
-        model: Any = model_class.from_pretrained(
-            keys.base_model, config=model_config, **source | _load_options(config, precision)
-        )
+        model: Any = model_class.from_pretrained(keys.base_model, config=model_config, **options)
     except (OSError, ValueError, TypeError) as error:
         if isinstance(error, TypeError) and not keys.model_kwargs:
             raise

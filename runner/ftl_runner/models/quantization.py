@@ -1,4 +1,4 @@
-"""bitsandbytes quantization of the base model: ``load_in_4bit`` (QLoRA, arXiv:2305.14314) and ``load_in_8bit``."""
+"""Quantization of the base model: by bitsandbytes on loading (QLoRA, arXiv:2305.14314), or as it was released."""
 
 from __future__ import annotations
 
@@ -55,3 +55,41 @@ def keep_differentiable(model: Any) -> None:
     for module in model.modules():
         if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False
+
+
+_PACKAGES = {"gptq": ("gptqmodel", "optimum")}
+"""What transformers needs to load a base that was released quantized, beyond what the runner has."""
+
+
+def released_quantization(model_config: Any) -> str | None:
+    """``gptq``, ``awq``, ... where the base was released quantized, as its config.json says."""
+    settings = getattr(model_config, "quantization_config", None)
+    if settings is None:
+        return None
+    method = settings.get("quant_method") if isinstance(settings, dict) else getattr(settings, "quant_method", None)
+    return str(getattr(method, "value", method))
+
+
+def check_released_quantization(config: Config, model_config: Any) -> None:
+    """Say before the model is loaded that it cannot be, or cannot be trained.
+
+    Raises:
+        ModelError: ``gptq`` of a base that is something else, a base that takes no adapter, or a missing package.
+    """
+    method, keys = released_quantization(model_config), config.adapter
+    base = config.model.base_model
+    if keys.gptq and method != "gptq":
+        raise ModelError(f"gptq: {base} is not quantized with GPTQ", "leave gptq out, or name a GPTQ model", 2)
+    if method == "awq":
+        hint = "take the GPTQ or the full model; load_in_4bit quantizes the latter"
+        raise ModelError(f"not yet supported: {base} is quantized with AWQ", hint, 2)
+    if method != "gptq":
+        return
+    if keys.load_in_4bit or keys.load_in_8bit:
+        raise ModelError(f"{base} is quantized with GPTQ already", "leave load_in_4bit and load_in_8bit out", 2)
+    if keys.adapter is None:
+        raise ModelError(f"{base} is quantized with GPTQ: its weights cannot be trained", "write adapter: lora", 2)
+    missing = [name for name in _PACKAGES["gptq"] if importlib.util.find_spec(name) is None]
+    if missing:
+        hint = "pip install 'ftl-tune[gptq]'"
+        raise ModelError(f"{base} is quantized with GPTQ, which needs {' and '.join(missing)}", hint, 2)

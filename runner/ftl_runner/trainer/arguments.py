@@ -189,7 +189,8 @@ def _accelerator_config(options: dict[str, Any] | None) -> dict[str, Any] | None
 def _data_parallel(config: Config) -> dict[str, Any]:
     keys = config.distributed
     return {
-        "ddp_find_unused_parameters": bool(keys.ddp_find_unused_parameters),
+        # LISA freezes layers after DDP was told of them.
+        "ddp_find_unused_parameters": bool(keys.ddp_find_unused_parameters or config.adapter.lisa_n_layers),
         "ddp_bucket_cap_mb": keys.ddp_bucket_cap_mb,
         "ddp_broadcast_buffers": keys.ddp_broadcast_buffers,
         "ddp_timeout": collective_timeout_s(config),
@@ -213,8 +214,8 @@ def _cadence(config: Config, schedule: Schedule) -> dict[str, Any]:
         "save_strategy": save[0],
         "eval_strategy": evaluate[0],
         "save_only_model": bool(keys.save_only_model),
-        "load_best_model_at_end": bool(keys.load_best_model_at_end),
-        "metric_for_best_model": keys.metric_for_best_model,
+        "load_best_model_at_end": _ends_with_best(config),
+        "metric_for_best_model": keys.metric_for_best_model or ("eval_loss" if keys.early_stopping_patience else None),
         "greater_is_better": keys.greater_is_better,
     }
     if save[1] is not None:
@@ -222,6 +223,13 @@ def _cadence(config: Config, schedule: Schedule) -> dict[str, Any]:
     if evaluate[1] is not None:
         cadence["eval_steps"] = evaluate[1]
     return cadence
+
+
+def _ends_with_best(config: Config) -> bool:
+    """Asked for, or implied by early stopping, as in Axolotl; not where a restart has changed the base since."""
+    keys = config.checkpointing
+    implied = bool(keys.early_stopping_patience) and "load_best_model_at_end" not in keys.model_fields_set
+    return keys.load_best_model_at_end or (implied and not config.adapter.relora)
 
 
 def _strategy(

@@ -13,6 +13,9 @@ from ftl_runner.checkpoints.commit import commit_checkpoint, prune_local, rotate
 from ftl_runner.checkpoints.manifest import FOLDER_PREFIX, committed
 from ftl_runner.context import RunContext
 from ftl_runner.metrics import method_metrics
+from ftl_runner.trainer.lisa import LisaLayers
+from ftl_runner.trainer.qat import PretendQuantized
+from ftl_runner.trainer.relora import ReloraRestarts
 from ftl_runner.trainer.watchdog import LossWatchdog
 
 if TYPE_CHECKING:
@@ -22,7 +25,15 @@ if TYPE_CHECKING:
 def make_callbacks(context: RunContext, stop: StopOnSignal, tokens: TokenCount) -> list[TrainerCallback]:
     """The callbacks of a run; ``tokens`` is what the Trainer counts, for the speed in events."""
     training, keys = context.config.training, context.config.checkpointing
-    callbacks = [ProgressEvents(context, tokens), stop, CommitCheckpoints(context, keys.save_total_limit)]
+    callbacks: list[TrainerCallback] = [ProgressEvents(context, tokens), stop]
+    if context.config.adapter.relora:
+        callbacks.append(ReloraRestarts(context))
+    callbacks.append(CommitCheckpoints(context, keys.save_total_limit))
+    if context.config.adapter.lisa_n_layers:
+        callbacks.append(LisaLayers(context.config))
+    qat = context.config.quantization.qat
+    if qat is not None and qat.fake_quant_after_n_steps:
+        callbacks.append(PretendQuantized(qat.fake_quant_after_n_steps))
     if keys.save_first_step:
         callbacks.append(SaveFirstStep())
     if keys.early_stopping_patience:

@@ -158,10 +158,10 @@ def test_asking_for_nothing_is_no_error(line: str) -> None:
     ("line", "key", "message"),
     [
         ("rl: dpo", "rl", "not yet supported: preference tuning"),
-        ("qat: {weight_dtype: int8}", "qat", "not yet supported: quantization"),
+        ("quantization: {weight_dtype: int4}", "quantization", "not yet supported: quantization"),
         ("context_parallel_size: 2", "context_parallel_size", "not yet supported: context"),
         ("reinit_weights: true", "reinit_weights", "not yet supported"),
-        ("plugins: [axolotl.integrations.spectrum.SpectrumPlugin]", "plugins[0]", "not yet supported: the plugin"),
+        ("plugins: [axolotl.integrations.grokfast.GrokfastPlugin]", "plugins[0]", "not yet supported: the plugin"),
         ("test_datasets: [{path: x, logprobs_field: y}]", "test_datasets[0].logprobs_field", "not yet supported"),
         ("comet_api_key: abc", "comet_api_key", "is refused: secrets stay out of configs"),
         ("s2_attention: true", "s2_attention", "is refused: shifted-sparse"),

@@ -12,8 +12,8 @@ from ftl_config.schema.launch import LaunchSection
 
 ROOT = Path(__file__).resolve().parents[3]
 
-READ_BY_THE_CONTRACT = {"plugins"}
-"""``status.py`` takes each plugin on or refuses it by name; what one switches on has keys of its own."""
+READ_BY_THE_CONTRACT = {"peft"}
+"""Read as ``AdapterSection.loftq_bits``."""
 
 READ_BY_NAME = "runner/ftl_runner/trainer/trackers.py"
 """Reads keys through ``getattr``, from tables of their names."""

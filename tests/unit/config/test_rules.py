@@ -37,16 +37,45 @@ ADAPTERS: list[Case] = [
     ("initial_weights_fit", "adapter: lora\npeft_init_lora_weights: pisa", "peft_init_lora_weights", "unknown way to start an adapter"),
     ("initial_weights_fit", "adapter: qlora\nload_in_4bit: true\npeft_init_lora_weights: pissa", "peft_init_lora_weights", "takes the base's weights apart"),
     ("initial_weights_fit", "adapter: lora\nlora_r: 5\npeft_init_lora_weights: orthogonal", "lora_r", "has to be even"),
+    ("initial_weights_fit", "adapter: lora\npeft_init_lora_weights: loftq", "peft_init_lora_weights", "loftq needs its bits"),
+    ("loftq_fits", "peft: {loftq_config: {loftq_bits: 4}}", "peft", "has no effect without adapter"),
+    ("loftq_fits", "adapter: lora\nload_in_8bit: true\npeft: {loftq_config: {loftq_bits: 4}}", "peft.loftq_config.loftq_bits", "4 does not fit load_in_8bit"),
+    ("loftq_fits", "adapter: lora\npeft_init_lora_weights: olora\npeft: {loftq_config: {}}", "peft_init_lora_weights", "both say how the adapter starts"),
+    ("loftq_fits", "adapter: lora\npeft_use_dora: true\npeft: {loftq_config: {}}", "peft_use_dora", "cannot be combined with loftq_config"),
+    ("reference_is_the_released_model", "rl: dpo\nadapter: lora\npeft_init_lora_weights: pissa", "peft_init_lora_weights", "the reference model of dpo"),
+    ("reference_is_the_released_model", "rl: kto\nadapter: lora\npeft: {loftq_config: {}}", "peft", "the reference model of kto"),
+    ("reference_is_the_released_model", "rl: dpo\nadapter: lora\nrelora: true\njagged_restart_steps: 50", "relora", "the reference model of dpo"),
     ("learning_rate_groups_or_loraplus", "adapter: lora\nloraplus_lr_ratio: 16\nlr_groups: [{name: a, modules: [b], lr: 1e-5}]", "lr_groups", "cannot be combined"),
     ("new_tokens_are_trained", "adapter: lora\ntokens: [<a>]", "tokens", "does not train the embeddings of added tokens"),
     ("relora_needs_restarts", "adapter: lora\nrelora: true", "relora", "needs jagged_restart_steps"),
     ("relora_needs_restarts", "relora: true\njagged_restart_steps: 5", "relora", "needs adapter"),
     ("relora_needs_restarts", "adapter: lora\nrelora: true\njagged_restart_steps: 5\ndeepspeed: zero2.json", "relora", "cannot be combined with deepspeed"),
+    ("relora_needs_restarts", "adapter: lora\nrelora: true\njagged_restart_steps: 50\noptimizer: adafactor", "relora", "cannot be combined with optimizer: adafactor"),
+    ("relora_needs_restarts", "adapter: lora\nrelora: true\njagged_restart_steps: 50\nval_set_size: 0.1\nload_best_model_at_end: true", "relora", "cannot be combined with load_best_model_at_end"),
+    ("relora_needs_restarts", "adapter: lora\nrelora_prune_ratio: 0.5", "relora_prune_ratio", "has no effect without relora"),
+    ("relora_adds_plain_lora", "adapter: lora\nrelora: true\njagged_restart_steps: 50\npeft_use_dora: true", "relora", "cannot be combined with peft_use_dora"),
+    ("relora_adds_plain_lora", "adapter: lora\nrelora: true\njagged_restart_steps: 50\npeft: {loftq_config: {}}", "relora", "cannot be combined with loftq_config"),
+    ("relora_adds_plain_lora", "adapter: lora\nrelora: true\njagged_restart_steps: 50\npeft_init_lora_weights: pissa", "relora", "cannot be combined with peft_init_lora_weights: pissa"),
     ("moe_quantization_needs_adapter", "quantize_moe_experts: true\nload_in_4bit: true", "quantize_moe_experts", "needs adapter"),
     ("moe_quantization_needs_adapter", "quantize_moe_experts: true\nadapter: lora", "quantize_moe_experts", "needs load_in_4bit"),
     ("moe_quantization_needs_adapter", "quantize_moe_experts: true\nadapter: lora\nload_in_4bit: true\nlora_target_linear: true", "lora_target_linear", "cannot be combined"),
     ("qat_or_quantized_base", "qat: {weight_dtype: int8}\nadapter: lora\nload_in_8bit: true", "qat", "cannot be combined with load_in_8bit"),
+    ("qat_or_quantized_base", "qat: {weight_dtype: int4}\nadapter: lora", "qat", "cannot be combined with adapter"),
+    ("qat_types_train", "qat: {weight_dtype: fp8}", "qat.weight_dtype", "not yet supported: fp8"),
+    ("qat_types_train", "qat: {weight_dtype: int4, activation_dtype: fp8}", "qat.activation_dtype", "not yet supported: fp8"),
     ("bitnet_without_adapter", "use_onebitllms: true\nadapter: lora", "use_onebitllms", "cannot be combined"),
+]  # fmt: skip
+
+SPECTRUM = "plugins: [axolotl.integrations.spectrum.SpectrumPlugin]\n"
+LAYERS: list[Case] = [
+    ("spectrum_chooses_alone", "spectrum_top_fraction: 0.3", "spectrum_top_fraction", "has no effect without the Spectrum plugin"),
+    ("spectrum_chooses_alone", SPECTRUM + "adapter: lora", "plugins", "cannot be combined with an adapter"),
+    ("spectrum_chooses_alone", SPECTRUM + "unfrozen_parameters: [x]", "unfrozen_parameters", "cannot be combined with the Spectrum plugin"),
+    ("lisa_switches_layers", "lisa_step_interval: 5", "lisa_step_interval", "has no effect without lisa_n_layers"),
+    ("lisa_switches_layers", "lisa_n_layers: 2", "lisa_n_layers", "needs lisa_step_interval"),
+    ("lisa_switches_layers", "lisa_n_layers: 2\nlisa_step_interval: 5\nadapter: lora", "lisa_n_layers", "cannot be combined with an adapter"),
+    ("lisa_switches_layers", "lisa_n_layers: 2\nlisa_step_interval: 5\nunfrozen_parameters: [x]", "lisa_n_layers", "cannot be combined with unfrozen_parameters"),
+    ("lisa_switches_layers", "lisa_n_layers: 2\nlisa_step_interval: 5\ndeepspeed: zero2", "lisa_n_layers", "cannot be combined with deepspeed"),
 ]  # fmt: skip
 
 DATA: list[Case] = [
@@ -233,7 +262,7 @@ NAMES: list[Case] = [
     ("file_kind_is_known", "test_datasets: [{path: x, ds_type: jsonl}]", "test_datasets[0].ds_type", "unknown kind of file 'jsonl'"),
 ]  # fmt: skip
 
-CASES = [*ADAPTERS, *DATA, *SCHEDULE, *COMPUTE, *SHARDING, *PREFERENCE, *LAUNCH, *NAMES]
+CASES = [*ADAPTERS, *LAYERS, *DATA, *SCHEDULE, *COMPUTE, *SHARDING, *PREFERENCE, *LAUNCH, *NAMES]
 
 INCOMPLETE: list[Case] = [
     ("needs_base_model", "base_model:", "base_model", "is missing"),

@@ -106,6 +106,7 @@ MORE_ADAPTERS = [
     "adapter: lora\npeft_init_lora_weights: olora\nlora_rank_pattern: {q_proj: 2}\nlora_alpha_pattern: {k_proj: 4}",
     "adapter: lora\nlora_target_modules: [q_proj]\nlora_target_parameters: [k_proj.weight]",
     "adapter: lora\nlora_target_modules: [embed_tokens]\nlora_target_linear: true\nloraplus_lr_ratio: 4",
+    "adapter: lora\nlora_target_modules: [q_proj]\npeft_layers_to_transform: [0, 2]\npeft_layers_pattern: [layers]",
 ]
 
 
@@ -262,6 +263,29 @@ def test_going_on_with_an_adapter(base: Path, tmp_path: Path) -> None:
     assert more[0] < losses[0] - 0.05
     assert more[-1] < more[0]
     assert all("lora_" in name for name in moved)
+
+
+@pytest.mark.parametrize("lines", ["", "adapter: lora\nlora_modules_to_save: [embed_tokens]", QUANTIZED])
+def test_noise_on_the_embeddings_while_training(lines: str, base: Path, tmp_path: Path) -> None:
+    """NEFTune (arXiv:2310.05914): uniform, of at most alpha / sqrt(length x width), in training alone."""
+    config = configured(base, tmp_path, f"neftune_noise_alpha: 5\n{lines}", steps=2)
+    model = add_adapter(load(base, config), config)
+    with torch.no_grad():
+        model.get_input_embeddings().weight.zero_()  # what comes out is the noise, until the first step
+    seen: list[torch.Tensor] = []
+    decoder = model.base_model.model.model if config.adapter.adapter else model.model
+    decoder.layers[0].register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(args[0] if args else kwargs["hidden_states"]), with_kwargs=True
+    )
+    rows = [{"input_ids": TOKENS[0], "labels": TOKENS[0]}] * 8
+    arguments = make_arguments(config, CPU, make_schedule(config, 8, 1), 1)
+    trainer = OptimizerFromConfig(config=config, model=model, args=arguments, train_dataset=rows, eval_dataset=rows[:1])
+    trainer.train()
+    most = 5 / (20 * 64) ** 0.5
+    assert 0.9 * most < seen[0].abs().max() <= most
+    assert not torch.equal(seen[0][0], seen[0][1])
+    trainer.evaluate()
+    assert torch.equal(seen[-1][0], model.get_input_embeddings()(TOKENS[0]))
 
 
 UNFROZEN: list[Pair] = [

@@ -14,14 +14,13 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MixtralConfig, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MixtralConfig
 
 from ftl_config import Config, FtlError
 from ftl_runner.merge import merge_lora
 from ftl_runner.models.adapter import add_adapter
 from tests.unit.runner.snippets import config_of
+from tests.unit.runner.tiny_models import words_tokenizer
 
 SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 TOKENS = torch.arange(3, 40).reshape(1, -1)
@@ -37,8 +36,7 @@ def save_base(folder: Path, settings: Any = None, **options: Any) -> Path:
         for parameter in model.parameters():
             parameter.mul_(4)  # far from zero, so that an adapter's effect and a mistake are both seen
     model.save_pretrained(folder, max_shard_size="6KB")
-    words = Tokenizer(WordLevel({f"w{number}": number for number in range(60)}, unk_token="w0"))
-    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="w1").save_pretrained(folder)
+    words_tokenizer(60).save_pretrained(folder)
     return folder
 
 

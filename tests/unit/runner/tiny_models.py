@@ -72,3 +72,13 @@ def packed_rows(rows: Sequence[Sequence[int]], groups: Sequence[Sequence[int]]) 
         positions = [position for number in group for position in range(len(rows[number]))]
         packed.append({"input_ids": ids, "labels": list(ids), "position_ids": positions})
     return packed
+
+
+def words_tokenizer(size: int) -> Any:
+    """A tokenizer that knows the words w0 to w<size - 1>."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(WordLevel({f"w{number}": number for number in range(size)}, unk_token="w0"))
+    return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="w1")
