@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "resume": ("resume", "resume", "Go on with a run that had stopped."),
     "runs": ("runs", "runs", "All runs on record."),
     "config": ("config", "config", "Check, explain and describe configs."),
+    "estimate": ("estimate", "estimate", "Predict the memory that training takes, and what would lower it."),
     "preprocess": ("runner_verbs", "preprocess", "Tokenize and pack the datasets ahead of training."),
     "inference": ("runner_verbs", "inference", "Talk to a model or a tuned adapter."),
     "evaluate": ("runner_verbs", "evaluate", "Evaluate a model on the config's evaluation data."),
