@@ -168,11 +168,13 @@ def _moments(setting: Setting, spread: Sharding) -> list[list[Part]]:
     """The moments of a step at which memory may be at its largest, each with what is there besides ``_kept``."""
     kept, layer, loss = _activations(setting)
     gradients = _gradients(setting, spread)
-    accumulates = accumulation(setting.config) > 1
-    first = gradients if accumulates else _head_gradient(setting, spread)
+    before = gradients if accumulation(setting.config) > 1 else 0.0
+    first = before or _head_gradient(setting, spread)
     at_end = _last_gradient(setting)
     moments = [
-        [Part("gradients", first), Part("activations", kept), Part("logits and loss", loss)],
+        [Part("gradients", before), Part("activations", kept), Part("logits and loss", loss)],
+        # The head's turn: of the loss the gradient of the logits is left.
+        [Part("gradients", first), Part("activations", kept), Part("logits and loss", loss / 3)],
         [Part("gradients", first), Part("activations", kept + layer)],
         [Part("gradients", gradients + at_end), Part("activations", min(kept, layer))],
         [Part("gradients", gradients), Part("optimizer step", _step(setting, spread))],
