@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "runs": ("runs", "runs", "All runs on record."),
     "pull": ("pull", "pull", "Fetch the model or a checkpoint of a run."),
     "config": ("config", "config", "Check, explain and describe configs."),
+    "estimate": ("estimate", "estimate", "Predict the memory that training takes, and what would lower it."),
     "preprocess": ("runner_verbs", "preprocess", "Tokenize and pack the datasets ahead of training."),
     "inference": ("runner_verbs", "inference", "Talk to a model or a tuned adapter."),
     "evaluate": ("runner_verbs", "evaluate", "Evaluate a model on the config's evaluation data."),

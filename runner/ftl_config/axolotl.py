@@ -27,7 +27,7 @@ class Status:
 OURS = frozenset(
     words(
         """launch checkpoint bnb_4bit_quant_type bnb_4bit_use_double_quant bnb_4bit_compute_dtype lora_exclude_modules
-        skip_bad_rows"""
+        skip_bad_rows stop_on_nan_loss"""
     )
 )
 """Keys that Axolotl does not have (or, for bitsandbytes, has only inside bnb_config_kwargs)."""

@@ -61,7 +61,7 @@ def _execute(job: TrainJob, send: StreamSender, stop: StopSignal) -> Outcome:
 
 
 def _report_failure(error: BaseException, job: TrainJob, send: StreamSender, is_main: bool) -> int:
-    known = explain(error, job.output_dir)
+    known = explain(error, job.output_dir, job)
     if not is_main:
         sys.stderr.write(f"rank {os.environ.get('RANK')}: {known.message}\n")
         return int(known.exit_code)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import errno
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ftl_config.errors import FtlError
-from ftl_config.protocol import ExitCode
+from ftl_runner.out_of_memory import is_out_of_memory, out_of_memory
+
+if TYPE_CHECKING:
+    from ftl_runner.context import TrainJob
 
 _LOST_PEER = (
     "Connection closed by peer",
@@ -19,19 +23,14 @@ _LOST_PEER = (
 )
 
 
-def explain(error: BaseException, output_dir: Path) -> FtlError:
+def explain(error: BaseException, output_dir: Path, job: TrainJob | None = None) -> FtlError:
     """The error to report. FtlErrors pass through; known faults get a remedy; the rest keeps its type and text."""
     if isinstance(error, FtlError):
         return error
     if is_disk_full(error, output_dir):
         return _disk_full(error, output_dir)
-    if _is_out_of_memory(error):
-        return FtlError(
-            f"out of memory: {first_line(error)}",
-            "halve micro_batch_size and double gradient_accumulation_steps, lower sequence_len, "
-            "or set gradient_checkpointing: true",
-            exit_code=ExitCode.OUT_OF_MEMORY,
-        )
+    if is_out_of_memory(error):
+        return out_of_memory(error, first_line(error), job)
     return FtlError(f"{type(error).__name__}: {first_line(error)}", "run with --debug for the traceback")
 
 
@@ -64,13 +63,6 @@ def _disk_full(error: BaseException, output_dir: Path) -> FtlError:
     return FtlError(
         f"the disk of {output_dir} is full ({free_mb:.0f} MiB free) while saving: {first_line(error)}",
         "free some space or lower save_total_limit; the last committed checkpoint is intact: resume from it",
-    )
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    text = str(error)
-    return (
-        isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text
     )
 
 

@@ -217,7 +217,7 @@ def _worker(config: dict[str, Any]) -> None:
         if not isinstance(error, FtlError):
             logger.exception("worker failed")
         with contextlib.suppress(Exception):
-            ray.get(coordinator.fail.remote(explain(error, job.output_dir)))
+            ray.get(coordinator.fail.remote(explain(error, job.output_dir, job)))
         raise
     _finish(coordinator, outcome)
 

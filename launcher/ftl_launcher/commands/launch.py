@@ -21,6 +21,7 @@ from ftl_launcher.commands.options import (
 from ftl_launcher.commands.rendering import print_request
 from ftl_launcher.console import print_json, say, waiting
 from ftl_launcher.host import look_at_host
+from ftl_launcher.memory_check import check_memory
 from ftl_launcher.names import check_run_name, default_run_name
 from ftl_launcher.paths import records_file
 from ftl_launcher.plan import RunPlan, make_plan
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 @click.option("--dryrun", "--dry-run", is_flag=True, help="Print what would be submitted, and stop.")
 @click.option("-d", "--detach", is_flag=True, help="Return once it is submitted.")
 @click.option("--skip-checks", is_flag=True, help="Do not look at local files and the checkpoint bucket first.")
+@click.option("--skip-memory-check", is_flag=True, help="Launch it though the GPUs' memory will hardly do.")
 @json_option
 @click.pass_context
 def launch(
@@ -56,6 +58,7 @@ def launch(
     dryrun: bool,
     detach: bool,
     skip_checks: bool,
+    skip_memory_check: bool,
     as_json: bool,
 ) -> int:
     """Run CONFIG: on this machine, on a Ray cluster (--ray-address), or on a cloud (--cloud)."""
@@ -66,6 +69,8 @@ def launch(
         print_request(request, as_json=as_json)
         return 0
     values = collect_secrets(plan.secret_names, env_file)
+    if not (skip_checks or skip_memory_check):
+        check_memory(loaded, plan)
     if not skip_checks:
         check_before_launch(loaded, plan, values)
     store = RunStore(records_file())

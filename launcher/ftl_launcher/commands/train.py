@@ -29,6 +29,8 @@ from ftl_launcher.summary import print_summary
 if TYPE_CHECKING:
     from ftl_config import LoadedConfig
 
+_KILLED = 128 + 9
+"""Exit code of a child that got SIGKILL, from the kernel as a rule."""
 LAUNCHERS = ("single", "ray", "torchrun", "deepspeed")
 
 
@@ -130,5 +132,8 @@ def runner_exit_code(code: int, progress: Progress) -> int:
 def _report_failure(code: int, progress: Progress) -> None:
     if progress.error:
         print_error(progress.error, progress.hint)
+    elif code == _KILLED and progress.status not in ("cancelled", "preempted"):
+        hint = "the machine ran out of memory, if nobody killed it: `ftl estimate` says which keys lower what is needed"
+        print_error("the runner was killed (signal 9)", hint)
     elif code and progress.status not in ("cancelled", "preempted"):
         print_error(f"the runner ended with exit code {code}", "its last lines above say why")

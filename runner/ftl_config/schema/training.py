@@ -164,6 +164,8 @@ class TrainingSection(Section):
     """Steps between Python garbage collections; -1: before evaluation and after an epoch."""
     torch_empty_cache_steps: Count | None = None
     """Steps after which the device's free memory is handed back."""
+    stop_on_nan_loss: bool = True
+    """End the run at the first loss that is not a number, with the batch saved as output_dir/nan-batch-step-N."""
     loss_watchdog_threshold: Positive | None = None
     """Loss above which training is taken to have failed."""
     loss_watchdog_patience: Count | None = None

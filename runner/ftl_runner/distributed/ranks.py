@@ -61,6 +61,11 @@ class Ranks:
         return bool(tensor.item())
 
 
+def world_size() -> int:
+    """Number of training processes, by the variable that Ray Train, torchrun and deepspeed all set."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def collective_timeout_s(config: Config) -> int:
     """Seconds that a collective may take: ``ddp_timeout``, else half an hour."""
     return config.distributed.ddp_timeout or 1800

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from ftl_config.suggest import did_you_mean
 from ftl_runner.models.errors import ModelError
 
 if TYPE_CHECKING:
@@ -90,11 +91,10 @@ def _ends(names: Iterable[str], wanted: str) -> bool:
 
 
 def _no_module(key: str, name: str, model: Any) -> ModelError:
-    return ModelError(
-        f"{key}: {name!r} names no module of this model",
-        f"its linear modules are: {', '.join(linear_module_names(model))}",
-        2,
-    )
+    names = linear_module_names(model)
+    meant = did_you_mean(name, names)
+    hint = f"its linear modules are: {', '.join(names)}"
+    return ModelError(f"{key}: {name!r} names no module of this model", f"{meant} {hint}" if meant else hint, 2)
 
 
 def _unknown(key: str, name: str, kind: str, names: Iterable[str]) -> ModelError:

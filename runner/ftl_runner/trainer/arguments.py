@@ -209,8 +209,10 @@ def _cadence(config: Config, schedule: Schedule) -> dict[str, Any]:
     cadence: dict[str, Any] = {
         "logging_steps": logging_steps,
         "logging_first_step": True,
-        # The filter shows the mean of the losses before in place of NaN, which the watchdog has to see.
-        "logging_nan_inf_filter": config.training.loss_watchdog_threshold is None,
+        # The filter shows the mean of the losses before in place of NaN, which the watchdog has to see. It also waits
+        # for the device after every micro batch, for nothing where NaN ends the run.
+        "logging_nan_inf_filter": not config.training.stop_on_nan_loss
+        and config.training.loss_watchdog_threshold is None,
         "save_strategy": save[0],
         "eval_strategy": evaluate[0],
         "save_only_model": bool(keys.save_only_model),

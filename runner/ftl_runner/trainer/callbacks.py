@@ -14,6 +14,7 @@ from ftl_runner.checkpoints.manifest import FOLDER_PREFIX, committed
 from ftl_runner.context import RunContext
 from ftl_runner.metrics import method_metrics
 from ftl_runner.trainer.lisa import LisaLayers
+from ftl_runner.trainer.nan_loss import StopOnNanLoss
 from ftl_runner.trainer.qat import PretendQuantized
 from ftl_runner.trainer.relora import ReloraRestarts
 from ftl_runner.trainer.watchdog import LossWatchdog
@@ -38,6 +39,8 @@ def make_callbacks(context: RunContext, stop: StopOnSignal, tokens: TokenCount) 
         callbacks.append(SaveFirstStep())
     if keys.early_stopping_patience:
         callbacks.append(EarlyStoppingCallback(keys.early_stopping_patience))
+    if training.stop_on_nan_loss:
+        callbacks.append(StopOnNanLoss(context, tokens.record))
     if training.loss_watchdog_threshold is not None:
         callbacks.append(LossWatchdog(training.loss_watchdog_threshold, training.loss_watchdog_patience))
     return callbacks

@@ -9,7 +9,7 @@ the output head at trained positions only.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +19,7 @@ from transformers.loss.loss_utils import ForCausalLMLoss
 
 from ftl_runner.data.encode import IGNORE_INDEX
 from ftl_runner.trainer.configured import OptimizerFromConfig
+from ftl_runner.trainer.step_record import RecordsSteps, StepRecord
 from ftl_runner.trainer.trained_positions import TrainedPositions
 
 if TYPE_CHECKING:
@@ -32,13 +33,15 @@ class TokenCount:
     seen: Any = 0
     """An int, or a tensor that is read only when somebody asks: reading it waits for the device."""
     trained: Any = 0
+    record: StepRecord = field(default_factory=StepRecord)
+    """The step at hand."""
 
     def add(self, seen: Any, trained: Any) -> None:
         self.seen = self.seen + seen
         self.trained = self.trained + trained
 
 
-class TokenTrainer(Trainer):  # type: ignore[misc]
+class TokenTrainer(RecordsSteps, Trainer):  # type: ignore[misc]
     """The Trainer of every method with next-token cross-entropy.
 
     Args:
@@ -47,7 +50,7 @@ class TokenTrainer(Trainer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, trained_positions_only: bool = True, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.token_count = TokenCount()
+        self.token_count = TokenCount(record=self.step_record)
         self._evaluated: list[torch.Tensor] | None = None
         if not self.model_accepts_loss_kwargs:
             self.compute_loss_func = _causal_loss

@@ -14,7 +14,7 @@ import pytest
 
 from ftl_launcher import cli
 from ftl_launcher.child import run_child
-from ftl_launcher.commands.train import runner_exit_code, train_command
+from ftl_launcher.commands.train import _report_failure, runner_exit_code, train_command
 from ftl_launcher.display import PlainDisplay
 from ftl_launcher.progress import Progress
 
@@ -127,3 +127,8 @@ def test_other_verbs_become_the_runner(config_file: Path, tmp_path: Path) -> Non
     words = result.stdout.split()
     assert words[:6] == ["-m", "ftl_runner", "preprocess", str(config_file), "--seed", "3"]
     assert words[6:] == ["--debug", "--debug-num-examples=1"]
+
+
+def test_a_killed_runner_points_to_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    _report_failure(137, Progress())
+    assert "ftl estimate" in capsys.readouterr().err

@@ -215,7 +215,11 @@ def test_ranks_and_scales_by_pattern() -> None:
 
 
 UNKNOWN: list[tuple[str, str, str]] = [
-    ("lora_target_modules: [q_proj, qproj]", "lora_target_modules: 'qproj' names no module", "q_proj"),
+    (
+        "lora_target_modules: [q_proj, qproj]",
+        "lora_target_modules: 'qproj' names no module",
+        "mean `q_proj`? its",
+    ),
     ("lora_target_modules: .*qproj", "lora_target_modules: '.*qproj' names no module", "q_proj"),
     ("lora_modules_to_save: [embed]", "lora_modules_to_save: 'embed' names no module", "embed_tokens"),
     (
