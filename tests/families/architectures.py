@@ -103,7 +103,6 @@ FAMILIES = (
             "expert_layer_offset": 1,
             "mamba_d_state": 8,
             "mamba_dt_rank": 4,
-            "use_mamba_kernels": False,
         },
     ),
     Family("LFM2", "LiquidAI/LFM2-1.2B", "lfm2", {"layer_types": ["conv", "full_attention"]}),

@@ -31,6 +31,9 @@ Run with {versions}.
 {table}
 
 {notes}
+
+The way of models and tokenizers that bring their own code is tried with a small one of each
+(`tests/families/own_code.py`).
 """
 
 

@@ -9,9 +9,9 @@ class PrecisionSection(Section):
     """Number formats."""
 
     bf16: bool | Literal["auto", "full"] | None = "auto"
-    """Compute in bfloat16 with float32 master weights; auto: where the device can. full: evaluate in it too."""
+    """Load and compute in bfloat16 (adapters stay in float32); auto: where the device can. full: without autocast."""
     fp16: bool | None = None
-    """Compute in float16 with loss scaling; what bf16: auto falls back to when left empty."""
+    """Compute in float16 with loss scaling (a full fine-tune keeps float32 weights); what bf16: auto falls back to."""
     tf32: bool | Literal["auto"] | None = "auto"
     """Multiply float32 matrices in TF32 on GPUs that can."""
     bfloat16: bool = False

@@ -35,6 +35,8 @@ class Layout:
     """``seq_idx`` too, for models with convolutions: the number of each token's sequence in its row."""
     flatten: bool = False
     """Unpacked rows are joined to one row without padding (``batch_flattening``)."""
+    block_mask: bool = False
+    """An attention mask that shows each token its own sequence: (rows, 1, length, length), which takes memory."""
 
 
 def make_collator(config: Config, tokenizer: Any, *, packed: bool, layout: Layout | None = None) -> Collator:
@@ -112,10 +114,19 @@ class PackedCollator:
             "position_ids": _stack(padded, width, 0),
             "num_tokens": _tensor(np.array([len(row) for row in ids])),
         }
+        numbers = np.cumsum(np.stack(padded) == 0, axis=1) - 1
         if self.layout.sequence_numbers:
-            numbers = np.cumsum(np.stack(padded) == 0, axis=1) - 1
             batch["seq_idx"] = _tensor(numbers.astype(np.int32))
+        if self.layout.block_mask:
+            batch["attention_mask"] = _tensor(_block_mask(numbers))
         return batch
+
+
+def _block_mask(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """0 where a token may look, the lowest number elsewhere; added to attention scores by every implementation."""
+    width = numbers.shape[1]
+    seen = (numbers[:, :, None] == numbers[:, None, :]) & np.tri(width, dtype=bool)
+    return np.where(seen, np.float32(0), np.finfo(np.float32).min)[:, None]
 
 
 def _positions(row: Mapping[str, Any]) -> npt.NDArray[np.int64]:

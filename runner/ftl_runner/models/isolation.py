@@ -38,8 +38,11 @@ _RECURRENT = frozenset(
 )
 """Model types whose recurrent state runs on from one packed sequence into the next."""
 
-_UNMASKED = frozenset(words("falcon opt mpt bloom biogpt xglm doge"))
+_UNMASKED = frozenset(words("opt mpt bloom biogpt xglm doge"))
 """Model types whose attention or positions do not follow ``position_ids``."""
+
+_MASKED = frozenset(words("falcon"))
+"""Model types whose positions follow ``position_ids``, and whose attention has to be given a mask."""
 
 _HINT = (
     "set sample_packing: false (group_by_length: true then saves most of the padding); "
@@ -86,6 +89,7 @@ def make_layout(config: Config, model_config: Any) -> Layout:
         one_row=varlen or real_batches is False,  # FlashAttention isolates within one row only
         sequence_numbers=numbered,
         flatten=bool(flattens),
+        block_mask=model_config.model_type in _MASKED and not varlen and not getattr(model_config, "alibi", False),
     )
 
 

@@ -198,7 +198,7 @@ def test_which_layers_get_an_adapter(lines: str, expected: set[str]) -> None:
 )
 def test_no_adapter_where_the_model_passes_the_layer_by(lines: str, excluded: set[str]) -> None:
     """Jamba multiplies with dt_proj's weight itself: an adapter in that layer would never be run."""
-    model = tiny_causal_model("jamba", use_mamba_kernels=False, num_experts=2, attn_layer_period=2, attn_layer_offset=1)
+    model = tiny_causal_model("jamba", num_experts=2, attn_layer_period=2, attn_layer_offset=1)
     adapted = add_adapter(model, config_of(f"adapter: lora\n{lines}"))
     targeted = {name.rpartition(".")[2] for name in adapted.base_model.targeted_module_names}
     assert targeted

@@ -189,6 +189,66 @@ def test_precision_on_a_cpu(lines: str, expected: tuple[torch.dtype, bool, bool]
     assert (precision.use_cpu, precision.tf32) == (True, None)
 
 
+OLD, NEW = (7, 5), (9, 0)
+"""CUDA's compute capability: without bf16 and TF32, and with them."""
+
+
+def pretend_gpu(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int]) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    # PyTorch's own answer for GPUs that only emulate it is yes, unless it is asked like this.
+    supported = capability >= (8, 0)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or supported
+    )
+
+
+# GPU, keys -> dtype of the weights, bf16, fp16, tf32
+GPU_PRECISIONS: list[tuple[tuple[int, int], str, tuple[torch.dtype, bool, bool, bool | None]]] = [
+    (NEW, "{}", (torch.bfloat16, True, False, True)),
+    (NEW, "bf16: full\ntf32: false", (torch.bfloat16, False, False, False)),
+    (OLD, "{}", (torch.float32, False, True, False)),
+    (OLD, "adapter: lora", (torch.float16, False, True, False)),
+    (OLD, "fp16: false", (torch.float32, False, False, False)),
+    (NEW, "fp16: true\nbf16: false", (torch.float32, False, True, True)),
+    (NEW, "fp16: true\nbf16: false\nadapter: lora\ntf32: true", (torch.float16, False, True, True)),
+    (NEW, "float16: true\nbf16: false", (torch.float16, False, False, True)),
+]
+
+
+@pytest.mark.parametrize(("gpu", "lines", "expected"), GPU_PRECISIONS)
+def test_precision_on_a_gpu(
+    gpu: tuple[int, int],
+    lines: str,
+    expected: tuple[torch.dtype, bool, bool, bool | None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pretend_gpu(monkeypatch, gpu)
+    precision = choose_precision(config_of(lines))
+    assert (precision.load_dtype, precision.bf16, precision.fp16, precision.tf32) == expected
+    assert precision.use_cpu is False
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [("bf16: true", "bf16 is not supported"), ("bf16: full", "bf16 is not"), ("tf32: true", "tf32 is not supported")],
+)
+def test_formats_that_an_old_gpu_does_not_have(lines: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_gpu(monkeypatch, OLD)
+    with pytest.raises(ModelError, match=message) as caught:
+        choose_precision(config_of(lines))
+    assert caught.value.exit_code == 2
+
+
+def test_scaled_gradients_need_weights_in_fp32() -> None:
+    """Why a full fine-tune in fp16 loads them so; where PyTorch allows fp16 weights, it need not any more."""
+    weight = torch.nn.Parameter(torch.ones(2, dtype=torch.float16))
+    scaler = torch.amp.GradScaler("cpu")
+    scaler.scale(weight.float().sum()).backward()
+    with pytest.raises(ValueError, match="unscale FP16 gradients"):
+        scaler.unscale_(torch.optim.SGD([weight], lr=0.1))
+
+
 @needs_cpu
 @pytest.mark.parametrize("lines", ["fp16: true", "float16: true", "bf16: auto\nfp16: true"])
 def test_fp16_on_a_cpu_is_refused(lines: str) -> None:

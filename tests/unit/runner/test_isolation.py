@@ -57,7 +57,7 @@ def by_sequence(logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> list[to
 def compare_with_unpacked(model: Any, layout: Layout, *, train: bool = False) -> None:
     rows = sequences()
     packed = PackedCollator(0, 24, layout=layout)(packed_rows(rows, GROUPS))
-    assert "attention_mask" not in packed
+    assert ("attention_mask" in packed) is layout.block_mask
     plain = [{"input_ids": row, "labels": [IGNORE, *row[1:]]} for row in rows]
     unpacked = PaddedCollator(0, joined=PackedCollator(0))(plain)
     model.train(train)
@@ -89,6 +89,25 @@ FAST = {
 def test_packed_equals_unpacked(kind: str, attention: str) -> None:
     model = tiny_causal_model(kind, attention)
     compare_with_unpacked(model, make_layout(PACKING, model.config))
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("sizes", [{"multi_query": True}, {"new_decoder_architecture": True, "num_kv_heads": 2}])
+def test_falcon_is_given_a_mask(sizes: dict[str, Any], attention: str) -> None:
+    model = tiny_causal_model("falcon", attention, **sizes)
+    layout = make_layout(PACKING, model.config)
+    assert layout.block_mask
+    compare_with_unpacked(model, layout)
+    check_isolation(model, layout)
+    check_isolation(model.to(torch.bfloat16), layout)
+    with pytest.raises(ModelError, match=r"cannot be used with this model \(falcon\)"):
+        check_isolation(model, Layout())
+
+
+def test_falcon_with_alibi_is_refused() -> None:
+    model = tiny_causal_model("falcon", alibi=True)
+    with pytest.raises(ModelError, match=r"cannot be used with this model \(falcon\)"):
+        check_isolation(model, make_layout(PACKING, model.config))
 
 
 @pytest.mark.parametrize("kind", ["llama", "lfm2"])
@@ -210,7 +229,7 @@ def test_lfm2_is_refused_with_another_transformers(monkeypatch: pytest.MonkeyPat
         make_layout(PACKING, tiny_causal_model("lfm2").config)
 
 
-@pytest.mark.parametrize("kind", ["jamba", "falcon"])
+@pytest.mark.parametrize("kind", ["jamba", "mpt"])
 @pytest.mark.parametrize("lines", ["sample_packing: true", "batch_flattening: true", "eval_sample_packing: true"])
 def test_leaking_models_are_refused(kind: str, lines: str) -> None:
     with pytest.raises(ModelError, match=f"models of type {kind}") as raised:
