@@ -6,7 +6,7 @@ import logging
 import math
 from typing import TYPE_CHECKING, Any
 
-from ftl_runner.distributed.fsdp import check_wrapped_classes
+from ftl_runner.distributed.fsdp import check_shardable
 from ftl_runner.failures import first_line
 from ftl_runner.models.attention import choose_attention
 from ftl_runner.models.classes import transformers_class
@@ -67,7 +67,7 @@ def load_base_model(config: Config, tokenizer: PreTrainedTokenizerBase, precisio
             raise
         hint = "check model_kwargs" if isinstance(error, TypeError) else _SOURCE_HINT
         raise ModelError(f"cannot load the model {keys.base_model!r}: {first_line(error)}", hint) from error
-    check_wrapped_classes(config, model)
+    check_shardable(config, model)
     _grow_embeddings(model, tokenizer, config)
     # A cache in training would let packed sequences see each other, and costs memory.
     model.config.use_cache = False
