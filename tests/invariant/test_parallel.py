@@ -1,7 +1,7 @@
 """However a step is spread over processes, it is the same step: loss, gradient norm and the model that is saved.
 
 Classes of configs run through the command line on two CPU processes (gloo), each against one process with the same
-global batch. FTL_FULL_MATRIX=1 runs all of them; without it, those that have a code path of their own.
+global batch. FTL_FULL_MATRIX=1 runs all of them; without it, every launcher and every way to hold the weights.
 """
 
 from __future__ import annotations
@@ -94,12 +94,15 @@ CLASSES = {
     "fsdp2-checkpointing": Class(fsdp(activation_checkpointing=True), FSDP_FULL),
 }
 ESSENTIAL = {
-    "full": ("ddp", "zero2", "zero3", "fsdp2"),
-    "lora": ("ddp-ray", "zero2-deepspeed", "fsdp2-sharded"),
+    "full": ("ddp-ray", "zero2-deepspeed", "zero3", "fsdp2"),
+    "lora": ("fsdp2-sharded",),
 }
+"""Every launcher, and every code path for weights."""
 MORE = {
     "full": (
+        "ddp",
         "zero1",
+        "zero2",
         "zero2-cpuoffload",
         "zero3-bf16-file",
         "zero3-offload-optimizer",
@@ -110,7 +113,7 @@ MORE = {
         "fsdp2-offload",
         "fsdp2-checkpointing",
     ),
-    "lora": ("ddp", "zero3", "zero3-offload-all", "fsdp2", "fsdp2-ray"),
+    "lora": ("ddp", "ddp-ray", "zero2-deepspeed", "zero3", "zero3-offload-all", "fsdp2", "fsdp2-ray"),
     "lora-and-embeddings": ("ddp", "zero3", "fsdp2", "fsdp2-sharded"),
     "packed": ("ddp", "zero3", "fsdp2"),
 }
@@ -177,7 +180,10 @@ def test_two_processes_walk_as_one(
     assert_same_model(found.folder, expected.folder, settings["base_model"])
 
 
-@pytest.mark.parametrize("name", [pytest.param("zero3", marks=full_matrix), "fsdp2", "fsdp2-sharded"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("zero3", marks=full_matrix), pytest.param("fsdp2", marks=full_matrix), "fsdp2-sharded"],
+)
 def test_a_sharded_run_goes_on_exactly(name: str, ftl: Ftl, settings: dict[str, Any], runs: dict[str, Run]) -> None:
     """From step 3, in another folder: the losses of the run that was not interrupted."""
     family = "lora" if name == "fsdp2-sharded" else "full"
