@@ -23,9 +23,10 @@ STEPS = 50
 full_matrix = pytest.mark.skipif(not os.environ.get("FTL_FULL_MATRIX"), reason="FTL_FULL_MATRIX=1 runs it")
 
 
-@pytest.mark.parametrize(
-    "base", ["mini_model", pytest.param("smollm2", marks=[full_matrix, pytest.mark.timeout(3600)])]
-)
+SMOLLM2 = pytest.param("smollm2", marks=[full_matrix, pytest.mark.timeout(3600)])
+
+
+@pytest.mark.parametrize("base", ["mini_model", SMOLLM2])
 def test_fifty_steps_as_plain_transformers(
     base: str, request: pytest.FixtureRequest, ftl: Ftl, small_data: Path, tmp_path: Path
 ) -> None:
