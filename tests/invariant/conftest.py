@@ -14,17 +14,25 @@ from tests.e2e.ftl_cli import Ftl
 
 @pytest.fixture(scope="session")
 def mini_model(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Llama of 2 layers with a vocabulary of 512.
+    """A random Llama of 2 layers with a vocabulary of 512; beside it, ``-untied``, one with a head of its own.
 
     Few enough weights that PyTorch's float32 norms on a CPU are good to six digits: over the 3 million of a vocabulary
     of 49152 they are off by 2e-4, in ways that depend on how the weights are cut up.
     """
-    import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers import AutoTokenizer
 
     target = tmp_path_factory.mktemp("models") / "mini-llama"
     texts = [turn["content"] for line in DATA.read_text().splitlines() for turn in json.loads(line)["messages"]]
     tokenizer = AutoTokenizer.from_pretrained(smollm2).train_new_from_iterator(texts, 512)
+    for folder, tied in ((target, True), (target.with_name("mini-llama-untied"), False)):
+        write_model(folder, tokenizer, tied=tied)
+    return target
+
+
+def write_model(target: Path, tokenizer: Any, *, tied: bool) -> None:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     torch.manual_seed(0)
     settings = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -34,14 +42,13 @@ def mini_model(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=1024,
-        tie_word_embeddings=True,
+        tie_word_embeddings=tied,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
     LlamaForCausalLM(settings).save_pretrained(target)
     tokenizer.save_pretrained(target)
-    return target
 
 
 @pytest.fixture(scope="module")

@@ -76,14 +76,31 @@ def wrapped_classes(config: Config) -> list[str]:
     return [name.strip() for name in (_settings(config).transformer_layer_cls_to_wrap or "").split(",") if name.strip()]
 
 
-def check_wrapped_classes(config: Config, model: Any) -> None:
-    """See that every layer class to be sharded is one of the model's.
+def check_shardable(config: Config, model: Any) -> None:
+    """See that FSDP can shard this base model as the config says; does nothing without FSDP.
 
     Raises:
-        FtlError: naming the classes that its layers have.
+        FtlError: a layer class that the model does not have, or an embedding that is trained beside an adapter and
+            tied to one that is not: Accelerate would tie the two.
     """
     if not uses_fsdp(config):
         return
+    _check_wrapped_classes(config, model)
+    saved = set(config.adapter.lora_modules_to_save or ())
+    ends = [model.get_input_embeddings(), model.get_output_embeddings()]
+    if not saved or ends[1] is None or ends[0].weight is not ends[1].weight:
+        return
+    for name, module in model.named_modules():
+        if name.rpartition(".")[2] in saved and module in ends:
+            raise FtlError(
+                f"lora_modules_to_save: {name.rpartition('.')[2]} of {type(model).__name__} shares its weight with the "
+                "other end of the model, which FSDP cannot keep apart",
+                "use deepspeed: zero3.json, or leave it out of lora_modules_to_save",
+                exit_code=2,
+            )
+
+
+def _check_wrapped_classes(config: Config, model: Any) -> None:
     layers = _layer_classes(model)
     present = {type(module).__name__ for module in model.modules()}
     for name in wrapped_classes(config):

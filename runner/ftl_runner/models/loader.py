@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ftl_runner.distributed.fsdp import check_wrapped_classes
+from ftl_runner.distributed.fsdp import check_shardable
 from ftl_runner.failures import first_line
 from ftl_runner.models.attention import choose_attention
 from ftl_runner.models.classes import refuse_own_code, transformers_class
@@ -87,7 +87,7 @@ def load_base_model(config: Config, tokenizer: PreTrainedTokenizerBase, precisio
         refuse_own_code(keys.base_model, error)
         hint = "check model_kwargs" if isinstance(error, TypeError) else _SOURCE_HINT
         raise ModelError(f"cannot load the model {keys.base_model!r}: {first_line(error)}", hint) from error
-    check_wrapped_classes(config, model)
+    check_shardable(config, model)
     if config.adapter.load_in_4bit:
         keep_differentiable(model)
     _grow_embeddings(model, tokenizer, config)

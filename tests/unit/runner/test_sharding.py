@@ -12,7 +12,7 @@ import pytest
 from ftl_config import FtlError
 from ftl_config.deepspeed import SHIPPED_NAMES
 from ftl_runner.distributed.deepspeed import deepspeed_config, wants_compile
-from ftl_runner.distributed.fsdp import check_wrapped_classes, complete_fsdp_arguments, fsdp_arguments
+from ftl_runner.distributed.fsdp import check_shardable, complete_fsdp_arguments, fsdp_arguments
 from ftl_runner.distributed.ranks import collective_backend
 from ftl_runner.patches.accelerate_fsdp_cpu import VERSIONS
 from tests.unit.runner.snippets import config_of, tiny_llama
@@ -174,11 +174,25 @@ def test_what_transformers_has_no_words_for(lines: str, pinned: bool) -> None:
 )
 def test_a_layer_class_that_the_model_does_not_have(name: str, hint: str) -> None:
     model = tiny_llama()
-    check_wrapped_classes(config_of("fsdp_config: {transformer_layer_cls_to_wrap: LlamaDecoderLayer}"), model)
+    check_shardable(config_of("fsdp_config: {transformer_layer_cls_to_wrap: LlamaDecoderLayer}"), model)
     config = config_of(f"fsdp_version: 2\nfsdp_config: {{transformer_layer_cls_to_wrap: {name}}}")
     with pytest.raises(FtlError, match=f"LlamaForCausalLM has no layers of class {name}") as caught:
-        check_wrapped_classes(config, model)
+        check_shardable(config, model)
     assert hint in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("module", ["embed_tokens", "lm_head"])
+def test_tied_ends_of_which_one_is_trained(module: str) -> None:
+    model = tiny_llama()
+    keys = f"adapter: lora\nlora_modules_to_save: [{module}]\n"
+    check_shardable(config_of(keys + "fsdp_version: 2"), model)
+    model.config.tie_word_embeddings = True
+    model.tie_weights()
+    check_shardable(config_of(keys), model)
+    check_shardable(config_of("adapter: lora\nlora_modules_to_save: [norm]\nfsdp_version: 2"), model)
+    with pytest.raises(FtlError, match=f"{module} of LlamaForCausalLM shares its weight") as caught:
+        check_shardable(config_of(keys + "fsdp_version: 2"), model)
+    assert "zero3" in (caught.value.hint or "")
 
 
 def test_this_accelerate_is_one_that_the_change_for_cpus_was_made_for() -> None:
