@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 
-BENCHMARKS = ("cli_start", "runner_overhead", "preprocess", "tokenizing", "turns", "memory_growth")
+BENCHMARKS = ("cli_start", "runner_overhead", "preprocess", "tokenizing", "turns", "memory_growth", "memory_estimate")
 
 for name in sys.argv[1:] or BENCHMARKS:
     importlib.import_module(f"tests.benchmarks.{name}").main()
