@@ -6,7 +6,17 @@ import importlib
 import os
 import sys
 
-BENCHMARKS = ("cli_start", "runner_overhead", "preprocess", "tokenizing", "turns", "memory_growth", "train_speed")
+BENCHMARKS = (
+    "cli_start",
+    "runner_overhead",
+    "preprocess",
+    "tokenizing",
+    "turns",
+    "memory_growth",
+    "memory_estimate",
+    "train_speed",
+)
+
 
 for name in sys.argv[1:] or BENCHMARKS:
     importlib.import_module(f"tests.benchmarks.{name}").main()
