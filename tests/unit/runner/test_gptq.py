@@ -69,7 +69,14 @@ def gptq_base(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     save_file(tensors, folder / "full/model.safetensors", metadata={"format": "pt"})
     save_file(packed, folder / "gptq/model.safetensors", metadata={"format": "pt"})
     settings = json.loads((folder / "full/config.json").read_text())
-    method = {"quant_method": "gptq", "bits": 4, "group_size": GROUP, "desc_act": False, "sym": True, "backend": "torch"}
+    method = {
+        "quant_method": "gptq",
+        "bits": 4,
+        "group_size": GROUP,
+        "desc_act": False,
+        "sym": True,
+        "backend": "torch",
+    }
     settings["quantization_config"] = {**method, "checkpoint_format": "gptq"}
     (folder / "gptq/config.json").write_text(json.dumps(settings))
     for each in ("full", "gptq"):
