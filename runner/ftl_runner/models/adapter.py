@@ -121,11 +121,15 @@ def _target_modules(config: Config, model: Any) -> Any:
     """
     keys = config.adapter
     named = _names(keys.lora_target_modules)
-    if not keys.lora_target_linear:
-        return named if named is not None else [] if keys.lora_target_parameters else "all-linear"
     linear = linear_module_names(model)
+    # PEFT's word for all of them does not know GPTQ's layers.
+    every_linear = linear if released_quantization(model.config) == "gptq" else "all-linear"
+    if not keys.lora_target_linear:
+        if named is None:
+            return [] if keys.lora_target_parameters else every_linear
+        return every_linear if named == "all-linear" else named
     if named is None or named == "all-linear" or (isinstance(named, list) and set(named) <= set(linear)):
-        return "all-linear"
+        return every_linear
     if isinstance(named, str):
         return rf"(?:{named})|(?:.*\.)?(?:{'|'.join(linear)})"
     return sorted({*linear, *named})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftl_config.suggest import did_you_mean
 from ftl_runner.models.errors import ModelError
+from ftl_runner.models.quantization import released_quantization
 
 if TYPE_CHECKING:
     from ftl_config import Config
@@ -73,11 +74,14 @@ def linear_module_names(model: Any) -> list[str]:
     import torch
     from transformers.pytorch_utils import Conv1D
 
+    kinds: tuple[type, ...] = (torch.nn.Linear, Conv1D)
+    if released_quantization(model.config) == "gptq":
+        from gptqmodel.nn_modules.qlinear import BaseQuantLinear
+
+        kinds += (BaseQuantLinear,)
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     modules = {name: module for name, module in model.named_modules() if module is not head}
-    names = {
-        name.rpartition(".")[2] for name, module in modules.items() if isinstance(module, torch.nn.Linear | Conv1D)
-    }
+    names = {name.rpartition(".")[2] for name, module in modules.items() if isinstance(module, kinds)}
     return sorted(name for name in names if not name.isdigit())
 
 
