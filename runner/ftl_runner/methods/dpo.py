@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from ftl_runner.context import Outcome, RunContext
 from ftl_runner.methods.frame import Setup, load_model, run_trainer, set_up
-from ftl_runner.methods.preference import adapter_starts_at_zero, keep_head_fused, load_reference, trl_options
+from ftl_runner.methods.preference import (
+    adapter_starts_at_zero,
+    check_head,
+    keep_head_fused,
+    load_reference,
+    trl_options,
+)
 
 if TYPE_CHECKING:
     from ftl_config import Config
@@ -19,7 +25,8 @@ def run(context: RunContext) -> Outcome:
     """Prepare the pairs, load the model and its reference, train, save and report."""
     setup = set_up(context, _arguments_class, dpo_options(context.config))
     keep_head_fused(setup.arguments)
-    _, model = load_model(context, setup)
+    base, model = load_model(context, setup)
+    check_head(context.config, base)
     trainer = _make_trainer(context, setup, model, load_reference(context, setup))
     return run_trainer(context, setup, trainer)
 

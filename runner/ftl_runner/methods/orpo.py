@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftl_runner.context import Outcome, RunContext
 from ftl_runner.methods.frame import load_model, run_trainer, set_up
-from ftl_runner.methods.preference import DEFAULT_BETA, beta_of, keep_head_fused
+from ftl_runner.methods.preference import DEFAULT_BETA, beta_of, check_head, keep_head_fused
 
 if TYPE_CHECKING:
     from ftl_config import Config
@@ -22,7 +22,8 @@ def run(context: RunContext) -> Outcome:
 
     setup = set_up(context)
     keep_head_fused(setup.arguments)
-    _, model = load_model(context, setup)
+    base, model = load_model(context, setup)
+    check_head(context.config, base)
     trainer = OrpoTrainer(
         config=context.config,
         model=model,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftl_runner.context import RunContext
 from ftl_runner.methods.frame import Setup
+from ftl_runner.models.errors import ModelError
 from ftl_runner.models.loader import load_base_model
 
 if TYPE_CHECKING:
@@ -39,6 +40,20 @@ def keep_head_fused(arguments: Any) -> None:
     if arguments.liger_kernel_config:
         off = {"cross_entropy": False, "fused_linear_cross_entropy": False}
         arguments.liger_kernel_config = {**arguments.liger_kernel_config, **off}
+
+
+def check_head(config: Config, base: Any) -> None:
+    """Log-probabilities are made from what the body of a model gives to its head.
+
+    Raises:
+        ModelError: a model whose class does not keep the two apart.
+    """
+    if base.base_model is base:
+        raise ModelError(
+            f"rl: {config.preference.rl} cannot be used with models of type {base.config.model_type}: "
+            f"{type(base).__name__} does not keep its body apart from its head",
+            "supervised fine-tuning works with it",
+        )
 
 
 def load_reference(context: RunContext, setup: Setup) -> Any | None:

@@ -13,10 +13,12 @@ from ftl_runner.methods import METHODS, load_method
 from ftl_runner.methods.dpo import dpo_options
 from ftl_runner.methods.kto import balance_warning, kto_options
 from ftl_runner.methods.orpo import orpo_options
-from ftl_runner.methods.preference import adapter_starts_at_zero, keep_head_fused
+from ftl_runner.methods.preference import adapter_starts_at_zero, check_head, keep_head_fused
 from ftl_runner.methods.simpo import simpo_options
+from ftl_runner.models.errors import ModelError
 from ftl_runner.trainer.arguments import Schedule, make_arguments
 from tests.unit.runner.snippets import CPU, config_of
+from tests.unit.runner.tiny_models import tiny_causal_model
 
 DEFAULTS = {
     "beta": 0.1,
@@ -146,3 +148,17 @@ def test_every_value_of_rl_has_a_method_or_is_refused() -> None:
     with pytest.raises(FtlError, match="not yet supported: training with ebft") as caught:
         load_method("ebft")
     assert caught.value.exit_code == 2
+
+
+def test_evaluating_by_cross_entropy_is_refused() -> None:
+    from ftl_runner.evaluate import evaluate
+
+    with pytest.raises(FtlError, match="measures cross-entropy, which is not what orpo trains") as caught:
+        evaluate(config_of("rl: orpo"))
+    assert caught.value.exit_code == 2
+
+
+def test_a_model_without_a_body_of_its_own_is_refused() -> None:
+    check_head(config_of("rl: dpo"), tiny_causal_model("llama"))
+    with pytest.raises(ModelError, match="rl: dpo cannot be used with models of type llama4_text"):
+        check_head(config_of("rl: dpo"), tiny_causal_model("llama4_text"))

@@ -139,6 +139,21 @@ def test_simpo_loss_is_the_papers(alpha: float, tmp_path: Path) -> None:
     assert float(trainer.compute_loss(trainer.model, batch)) == pytest.approx(float(wanted), rel=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["gemma2", "granite", "mixtral", "gpt2", "falcon", "lfm2"])
+@torch.no_grad()
+def test_log_probabilities_are_those_of_the_logits(kind: str, tmp_path: Path) -> None:
+    """Soft-capped and scaled logits, experts, other places for the head."""
+    lines = "rl: simpo\nrl_beta: 2\ncpo_alpha: 0.3\nmax_steps: 1"
+    trainer = trainer_of(lines, tmp_path, model=tiny_causal_model(kind))
+    trainer.model.eval()
+    batch = first_batch(trainer)
+    sums, counts = answer_log_probs(trainer.model, batch)
+    chosen, rejected = (sums / counts).chunk(2)
+    wanted = -logsigmoid(2 * (chosen - rejected) - 0.5).mean() - 0.3 * sums[:8].sum() / counts[:8].sum()
+    assert float(trainer.compute_loss(trainer.model, batch)) == pytest.approx(float(wanted), rel=1e-4)
+
+
 MOVES = {
     "dpo": "rl: dpo",
     "dpo-lora": f"rl: dpo\n{LORA}",
