@@ -34,9 +34,7 @@ OURS = frozenset(
 
 _UNSUPPORTED = {
     "preference tuning and reinforcement learning": """
-        rl rl_beta beta dpo_loss_type dpo_loss_weights dpo_label_smoothing dpo_use_weighting dpo_use_liger_kernel
-        dpo_padding_free precompute_ref_log_probs orpo_alpha simpo_gamma cpo_alpha kto_desirable_weight
-        kto_undesirable_weight trl vllm ebft max_prompt_len datasets.field_chosen datasets.field_rejected""",
+        trl vllm ebft""",
     "reward models": """
         reward_model process_reward_model center_rewards_coefficient num_labels datasets.step_separator
         datasets.max_completion_length datasets.train_on_last_step_only""",
@@ -93,7 +91,7 @@ _ACCEPTED = {
         cut_cross_entropy chunked_cross_entropy chunked_cross_entropy_num_chunks flash_attn_cross_entropy tiled_mlp
         tiled_mlp_num_shards tiled_mlp_use_original_mlp activation_offloading layer_offloading selective_checkpointing
         qlora_sharded_model_loading embeddings_skip_upcast gc_collect_steps dataset_keep_in_memory
-        num_dataset_shards_to_save datasets.preprocess_shards""",
+        num_dataset_shards_to_save datasets.preprocess_shards dpo_use_liger_kernel dpo_padding_free""",
     "measuring only: nothing is recorded for it": """
         profiler_steps profiler_steps_start include_tkps include_tokens_per_second use_otel_metrics otel_metrics_host
         otel_metrics_port use_trackio trackio_project_name trackio_run_name trackio_space_id use_swanlab

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ftl_config.errors import FtlError
+from ftl_runner.methods import method_name
 
 if TYPE_CHECKING:
     from ftl_config import Config
@@ -15,8 +16,14 @@ def evaluate(config: Config) -> dict[str, float]:
     """``eval_loss`` (nats a trained token), ``perplexity`` and ``num_rows``.
 
     Raises:
-        FtlError: the configuration sets no evaluation data aside.
+        FtlError: the configuration sets no evaluation data aside, or trains by another measure than cross-entropy.
     """
+    if (method := method_name(config)) != "sft":
+        raise FtlError(
+            f"ftl evaluate measures cross-entropy, which is not what {method} trains",
+            "set val_set_size or test_datasets: they are evaluated while training, see metrics.json",
+            exit_code=2,
+        )
     from transformers import TrainingArguments
 
     from ftl_runner.data import make_collator, prepare

@@ -4,9 +4,33 @@ A rule is a function in a topic module's ``RULES`` list; it sees the typed confi
 about. Where they stand in the file is looked up for it.
 """
 
-from ftl_config.rules import adapters, complete, compute, data, launch, layers, names, preference, schedule, sharding
+from ftl_config.rules import (
+    adapters,
+    complete,
+    compute,
+    data,
+    launch,
+    layers,
+    names,
+    preference,
+    preference_losses,
+    schedule,
+    sharding,
+)
 from ftl_config.rules.registry import Finding, check_rules
 
-TOPICS = (complete, names, adapters, layers, data, schedule, compute, sharding, preference, launch)
+TOPICS = (
+    complete,
+    names,
+    adapters,
+    layers,
+    data,
+    schedule,
+    compute,
+    sharding,
+    preference,
+    preference_losses,
+    launch,
+)
 
 __all__ = ["TOPICS", "Finding", "check_rules"]

@@ -212,31 +212,31 @@ class PreferenceSection(Section):
     rl: RlMethod | None = None
     """dpo, ipo, orpo, kto, simpo, grpo, gdpo or ebft."""
     rl_beta: NonNegative | None = None
-    """Weight of the distance to the reference model."""
+    """Weight of the distance to the reference model (0.1): a higher one keeps closer to it."""
     dpo_loss_type: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = None
-    """DPO's losses."""
+    """DPO's losses, added up: sigmoid (the default), ipo, hinge, robust, sft, ..."""
     dpo_loss_weights: Annotated[tuple[float, ...], Field(strict=False, min_length=1)] | None = None
-    """Their weights."""
+    """A weight for each of dpo_loss_type (1)."""
     dpo_label_smoothing: Fraction | None = None
-    """Share of labels taken to be wrong."""
+    """Share of labels taken to be wrong; read by the losses robust, exo_pair, aot and aot_unpaired."""
     dpo_use_weighting: bool | None = None
-    """Weight pairs with their probability."""
+    """Weight pairs with how likely the model finds them (WPO)."""
     dpo_use_liger_kernel: bool | None = None
     """Liger's DPO loss."""
     dpo_padding_free: bool | None = None
     """Join a batch into one row without padding."""
     precompute_ref_log_probs: bool | None = None
-    """Work out the reference model's probabilities first."""
+    """Ask the reference model before training, once, and free it (DPO, IPO, KTO)."""
     orpo_alpha: NonNegative | None = None
-    """Weight of ORPO's ratio loss."""
+    """Weight of ORPO's odds ratio beside its cross-entropy (0.1); rl_beta goes before it."""
     simpo_gamma: NonNegative | None = None
-    """SimPO's margin."""
+    """SimPO's target margin between the rewards (0.5)."""
     cpo_alpha: NonNegative | None = None
-    """Weight of CPO's likelihood loss."""
+    """Weight of the chosen answer's cross-entropy in SimPO (1); 0 is SimPO as published."""
     kto_desirable_weight: NonNegative | None = None
-    """Weight of good answers in KTO."""
+    """Weight of good answers in KTO (1)."""
     kto_undesirable_weight: NonNegative | None = None
-    """Weight of bad answers in KTO."""
+    """Weight of bad answers in KTO (1)."""
     reward_model: bool = False
     """Train a reward model."""
     process_reward_model: bool = False
@@ -250,4 +250,4 @@ class PreferenceSection(Section):
     ebft: EbftConfig | None = None
     """Energy-based fine-tuning."""
     beta: NonNegative | None = None
-    """Old spelling of trl.beta."""
+    """Old spelling of trl.beta; goes before rl_beta."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from ftl_config.schema.data import DatasetSpec
 from ftl_runner.data.convert import LengthRule, RowConverter, uses_template
 from ftl_runner.data.errors import DataError, RowError
+from ftl_runner.data.formats.preference_registry import Kind, kind_of, template_of
 from ftl_runner.data.formats.registry import find_format
 from ftl_runner.data.messages import Conversation, Example, Segments, TokenRow
+from ftl_runner.data.preference.sampled import PreferencePrompts
 from ftl_runner.data.row_readers import RawRow
 from ftl_runner.data.sources import find_source
 from ftl_runner.data.stream import first_stream_rows, is_streamed, train_entries
@@ -44,6 +46,11 @@ def render_prompt(config: Config, tokenizer: Any, messages: Sequence[Mapping[str
         DataError: the template refuses the messages.
     """
     spec = (train_entries(config) or (DatasetSpec(path="-", type="chat_template"),))[0]
+    if kind := kind_of(config):
+        wanted = template_of(spec, kind)
+        if wanted is None or not wanted[1]:  # rows of plain text: the text as it is
+            return str(messages[-1]["content"])
+        return PreferencePrompts(spec, config, tokenizer, kind).typed(messages, wanted[0])
     converter = _converter(config, tokenizer, spec)
     if uses_template(spec) or (tokenizer.chat_template and _is_python(spec)):
         renderer = converter.turn_renderer()
@@ -107,6 +114,8 @@ def first_rows(config: Config, n: int) -> list[list[dict[str, Any]]]:
 
 def sample_prompts(config: Config, tokenizer: Any, n: int) -> list[SamplePrompt]:
     """The first ``n`` usable rows as prompts that are ready for the model, for any format."""
+    if kind := kind_of(config):
+        return _preference_prompts(config, tokenizer, n, kind)
     prompts = []
     for spec, example in _first_examples(config, n):
         converter = _converter(config, tokenizer, spec)
@@ -125,6 +134,21 @@ def sample_prompts(config: Config, tokenizer: Any, n: int) -> list[SamplePrompt]
             answer = example.messages[len(messages)].content if len(messages) < len(example.messages) else ""
             prompts.append(SamplePrompt(str(messages[-1].get("content", "")), text, answer))
     return prompts
+
+
+def _preference_prompts(config: Config, tokenizer: Any, n: int, kind: Kind) -> list[SamplePrompt]:
+    found: list[SamplePrompt] = []
+    for spec, rows in _heads(config, n):
+        prompts = PreferencePrompts(spec, config, tokenizer, kind)
+        for row in rows:
+            if len(found) == n:
+                return found
+            try:
+                question, prompt, answer = prompts.sample(prompts.example(row))
+            except RowError:
+                continue
+            found.append(SamplePrompt(question, prompt, answer))
+    return found
 
 
 def _start_of_text(converter: RowConverter, example: Segments, config: Config, tokenizer: Any) -> SamplePrompt:
@@ -156,21 +180,27 @@ def _head(spec: DatasetSpec, count: int, scratch: Path, *, streamed: bool) -> li
     return reader.read(0, min(len(reader), count))
 
 
-def _first_examples(config: Config, n: int) -> list[tuple[DatasetSpec, Example]]:
-    found: list[tuple[DatasetSpec, Example]] = []
+def _heads(config: Config, n: int) -> Iterator[tuple[DatasetSpec, list[RawRow]]]:
+    """The first rows of each entry, test_datasets first."""
     specs = (*(config.data.test_datasets or ()), *train_entries(config))
     with tempfile.TemporaryDirectory() as scratch:
         for spec in specs:
-            if len(found) >= n:
-                break
-            convert = find_format(spec, config.data)
-            for row in _head(spec, max(_WINDOW, n), Path(scratch), streamed=is_streamed(config)):
-                if len(found) >= n or row is None or isinstance(row, RowError):
-                    continue
-                try:
-                    example = convert(row)
-                except RowError:
-                    continue
-                if not isinstance(example, TokenRow):
-                    found.append((spec, example))
+            yield spec, _head(spec, max(_WINDOW, n), Path(scratch), streamed=is_streamed(config))
+
+
+def _first_examples(config: Config, n: int) -> list[tuple[DatasetSpec, Example]]:
+    found: list[tuple[DatasetSpec, Example]] = []
+    for spec, rows in _heads(config, n):
+        if len(found) >= n:
+            break
+        convert = find_format(spec, config.data)
+        for row in rows:
+            if len(found) >= n or row is None or isinstance(row, RowError):
+                continue
+            try:
+                example = convert(row)
+            except RowError:
+                continue
+            if not isinstance(example, TokenRow):
+                found.append((spec, example))
     return found

@@ -6,13 +6,19 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ftl_config.errors import FtlError
 from ftl_runner.context import Outcome, RunContext
 
 if TYPE_CHECKING:
     from ftl_config import Config
 
 METHODS = {
+    "dpo": "ftl_runner.methods.dpo",
+    "ipo": "ftl_runner.methods.dpo",
+    "kto": "ftl_runner.methods.kto",
+    "orpo": "ftl_runner.methods.orpo",
     "sft": "ftl_runner.methods.sft",
+    "simpo": "ftl_runner.methods.simpo",
 }
 
 
@@ -25,6 +31,12 @@ def method_name(config: Config) -> str:
 
 
 def load_method(name: str) -> Callable[[RunContext], Outcome]:
-    """The ``run`` function of a method; its module is imported only now."""
+    """The ``run`` function of a method; its module is imported only now.
+
+    Raises:
+        FtlError: there is no such method (the launcher's rules say so first).
+    """
+    if name not in METHODS:
+        raise FtlError(f"not yet supported: training with {name}", f"known are {', '.join(METHODS)}", exit_code=2)
     run: Callable[[RunContext], Outcome] = importlib.import_module(METHODS[name]).run
     return run

@@ -24,6 +24,7 @@ class CountedTokens(Trainer):  # type: ignore[misc]
         """The batches of one optimizer step; their tokens without padding are counted."""
         batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
         for batch in batches:
-            masks = [value for name, value in batch.items() if name.endswith("attention_mask")]
+            # KTO's mismatched answers (KL_...) are the batch's own once more.
+            masks = [m for name, m in batch.items() if name.endswith("attention_mask") and not name.startswith("KL_")]
             self.token_count.add(sum(mask.sum() for mask in masks), 0)
         return batches, num_items

@@ -7,13 +7,23 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ftl_config import config_schema
+import pytest
+
+from ftl_config import config_schema, load_config
 from ftl_config.axolotl import table
 from ftl_config.deepspeed import SHIPPED_NAMES, shipped_name
 from ftl_config.keys import keys
 from ftl_config.reference import TARGET, render_reference
 
 ROOT = Path(__file__).resolve().parents[3]
+
+
+EXAMPLES = sorted((ROOT / "templates/examples").glob("*.yml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_are_fine(path: Path) -> None:
+    assert load_config(str(path)).warnings == ()
 
 
 def test_schema_is_flat_and_closed() -> None:
@@ -25,7 +35,7 @@ def test_schema_is_flat_and_closed() -> None:
     assert {"exclusiveMinimum": 0, "type": "number"} in rate["anyOf"]
     assert {"type": "null"} in rate["anyOf"]
     assert rate["description"].startswith("Peak learning rate.")
-    assert schema["properties"]["rl"]["deprecated"] is True
+    assert schema["properties"]["relora"]["deprecated"] is True
     assert (
         schema["properties"]["flash_attention"]["description"]
         == "Old spelling: write attn_implementation: flash_attention_2."

@@ -12,6 +12,7 @@ from ftl_config import Config
 from ftl_runner.data import first_rows, list_types, prepare, render_prompt, sample_prompts
 from ftl_runner.data.preview import print_examples, print_report
 from tests.unit.data.data_support import chat_row, make_config, text_of, write_jsonl
+from tests.unit.data.preference_support import preference_config
 
 CHAT = chat_row("Why?", "Because.", "And then?", "Nothing.", system="Be brief.")
 OWN = {"field_instruction": "q", "field_output": "a", "format": "Q {instruction} A "}
@@ -97,3 +98,30 @@ def test_every_type_is_listed_with_a_sample() -> None:
     names = dict(dict(list_types())["supervised fine-tuning"])
     assert names["alpaca"] == {"instruction": "Add.", "input": "1 + 1", "output": "2"}
     assert len(names) > 25
+
+
+PREFERENCES: dict[str, tuple[Any, str, dict[str, Any]]] = {
+    "messages": (
+        "pair",
+        "chat_template.default",
+        {"messages": [{"role": "user", "content": "Why?"}], "chosen": "Because.", "rejected": "No."},
+    ),
+    "columns": ("pair", "chatml.intel", {"question": "Why?", "chosen": "Because.", "rejected": "No."}),
+    "text": ("pair", "passthrough", {"prompt": "Why? ", "chosen": "Because.", "rejected": "No."}),
+    "judged": ("unpaired", "chatml.intel", {"question": "Why?", "completion": "Because.", "label": True}),
+}
+
+
+@pytest.mark.parametrize("name", PREFERENCES)
+def test_preference_data_gives_the_prompts_that_answers_stand_behind(name: str, tokenizer: Any, tmp_path: Path) -> None:
+    kind, type_, row = PREFERENCES[name]
+    path = str(write_jsonl(tmp_path / "a.jsonl", [{"question": 1}, row]))
+    config = preference_config(kind, {"path": path, "type": type_}, skip_bad_rows=True)
+    prepared = prepare(config, tokenizer, cache_root=tmp_path / "cache", on_progress=None)
+    (sample,) = sample_prompts(config, tokenizer, 5)
+    assert sample.prompt == text_of(tokenizer, prepared.train[0]["prompt_ids"])
+    assert sample.question == "Why?"
+    answer = prepared.train[0]["completion_ids" if kind == "unpaired" else "chosen_ids"]
+    assert sample.answer == text_of(tokenizer, answer)
+    typed = render_prompt(config, tokenizer, [{"role": "user", "content": "Why? " if name == "text" else "Why?"}])
+    assert typed == sample.prompt

@@ -1,0 +1,47 @@
+"""Simple preference optimization (arXiv:2405.14734), with the cross-entropy of CPO (arXiv:2401.08417) beside it.
+
+No reference model: an answer's reward is the mean log-probability of its tokens, and the chosen answer's is to be
+greater by a margin.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ftl_runner.context import Outcome, RunContext
+from ftl_runner.methods.frame import load_model, run_trainer, set_up
+from ftl_runner.methods.preference import beta_of, check_head, keep_head_fused
+
+if TYPE_CHECKING:
+    from ftl_config import Config
+
+
+def run(context: RunContext) -> Outcome:
+    """Prepare the pairs, load the model, train, save and report."""
+    from ftl_runner.trainer.reference_free import SimpoTrainer
+
+    setup = set_up(context)
+    keep_head_fused(setup.arguments)
+    base, model = load_model(context, setup)
+    check_head(context.config, base)
+    trainer = SimpoTrainer(
+        config=context.config,
+        model=model,
+        args=setup.arguments,
+        train_dataset=setup.prepared.train,
+        eval_dataset=setup.prepared.eval,
+        tokenizer=setup.tokenizer,
+        multiple=context.config.data.pad_to_multiple_of,
+        **simpo_options(context.config),
+    )
+    return run_trainer(context, setup, trainer)
+
+
+def simpo_options(config: Config) -> dict[str, Any]:
+    """``rl_beta``, ``simpo_gamma`` and ``cpo_alpha``, with the defaults of TRL's CPO trainer, as in Axolotl."""
+    keys = config.preference
+    return {
+        "beta": beta_of(config),
+        "gamma": 0.5 if keys.simpo_gamma is None else keys.simpo_gamma,
+        "alpha": 1.0 if keys.cpo_alpha is None else keys.cpo_alpha,
+    }
