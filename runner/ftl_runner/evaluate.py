@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ftl_config.errors import FtlError
+from ftl_runner.methods import method_name
 
 if TYPE_CHECKING:
     from ftl_config import Config
@@ -15,8 +16,11 @@ def evaluate(config: Config) -> dict[str, float]:
     """``eval_loss`` (nats a trained token), ``perplexity`` and ``num_rows``.
 
     Raises:
-        FtlError: the configuration sets no evaluation data aside.
+        FtlError: the configuration sets no evaluation data aside, or trains something else than the next token.
     """
+    if (method := method_name(config)) != "sft":
+        message = f"ftl evaluate measures the next-token loss, which is no measure of {method}"
+        raise FtlError(message, "its own figures are in metrics.json: set val_set_size or test_datasets and train", 2)
     from transformers import TrainingArguments
 
     from ftl_runner.data import make_collator, prepare

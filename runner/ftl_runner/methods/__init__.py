@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ftl_config.errors import FtlError
 from ftl_runner.context import Outcome, RunContext
 
 if TYPE_CHECKING:
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
 METHODS = {
     "sft": "ftl_runner.methods.sft",
+    "reward_model": "ftl_runner.methods.reward_model",
+    "process_reward_model": "ftl_runner.methods.process_reward_model",
+    "grpo": "ftl_runner.methods.grpo",
+    "gdpo": "ftl_runner.methods.grpo",
 }
 
 
@@ -25,6 +30,12 @@ def method_name(config: Config) -> str:
 
 
 def load_method(name: str) -> Callable[[RunContext], Outcome]:
-    """The ``run`` function of a method; its module is imported only now."""
+    """The ``run`` function of a method; its module is imported only now.
+
+    Raises:
+        FtlError: there is no such method yet.
+    """
+    if name not in METHODS:
+        raise FtlError(f"rl: {name} is not yet supported", f"there are {', '.join(METHODS)}", 2)
     run: Callable[[RunContext], Outcome] = importlib.import_module(METHODS[name]).run
     return run

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ftl_runner.models.freeze import freeze_all_but
+from ftl_runner.models.heads import HEAD_MODULE, head_of, peft_task
 from ftl_runner.models.plain_lora import remember_start
 from ftl_runner.models.targets import check_targeted, check_targets, linear_module_names
 
@@ -56,7 +57,7 @@ def lora_config(config: Config, model: Any) -> Any:
         "use_dora": bool(keys.peft_use_dora),
         "use_rslora": bool(keys.peft_use_rslora),
         "bias": "none",
-        "task_type": "CAUSAL_LM",
+        "task_type": peft_task(config),
     }
     optional = {
         "init_lora_weights": keys.peft_init_lora_weights,
@@ -64,7 +65,7 @@ def lora_config(config: Config, model: Any) -> Any:
         "layers_pattern": keys.peft_layers_pattern,
         "rank_pattern": keys.lora_rank_pattern,
         "alpha_pattern": keys.lora_alpha_pattern,
-        "exclude_modules": _names(keys.lora_exclude_modules),
+        "exclude_modules": _excluded(config),
         "target_parameters": _target_parameters(config),
         "layer_replication": _names(keys.peft_layer_replication),
         "trainable_token_indices": _token_indices(config),
@@ -89,6 +90,16 @@ def _target_modules(config: Config, model: Any) -> Any:
     if isinstance(named, str):
         return rf"(?:{named})|(?:.*\.)?(?:{'|'.join(linear)})"
     return sorted({*linear, *named})
+
+
+def _excluded(config: Config) -> Any:
+    """Names or one pattern; a head is trained as a whole, which PEFT refuses to do beside an adapter on it."""
+    named = _names(config.adapter.lora_exclude_modules)
+    if head_of(config) is None:
+        return named
+    if isinstance(named, str):
+        return rf"(?:{named})|(?:.*\.)?{HEAD_MODULE}"
+    return [*(named or ()), HEAD_MODULE]
 
 
 def _target_parameters(config: Config) -> list[str] | None:

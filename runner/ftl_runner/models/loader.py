@@ -10,6 +10,7 @@ from ftl_runner.failures import first_line
 from ftl_runner.models.attention import choose_attention
 from ftl_runner.models.classes import transformers_class
 from ftl_runner.models.errors import ModelError
+from ftl_runner.models.heads import default_class, set_head, set_padding
 from ftl_runner.models.precision import Precision
 from ftl_runner.models.quantization import quantization_config
 
@@ -42,6 +43,7 @@ def load_model_config(config: Config) -> Any:
     except (OSError, ValueError) as error:
         message = f"cannot load the model {keys.base_model!r}: {first_line(error)}"
         raise ModelError(message, _SOURCE_HINT) from error
+    set_head(model_config, config)
     _override(model_config, _config_overrides(config))
     return model_config
 
@@ -54,7 +56,7 @@ def load_base_model(config: Config, tokenizer: PreTrainedTokenizerBase, precisio
     """
     keys = config.model
     trusted = bool(keys.trust_remote_code)
-    model_class = transformers_class("model_type", keys.model_type, "AutoModelForCausalLM", trust_remote_code=trusted)
+    model_class = transformers_class("model_type", keys.model_type, default_class(config), trust_remote_code=trusted)
     source: dict[str, Any] = {"revision": keys.model_revision, "trust_remote_code": trusted}
     model_config = load_model_config(config)
     try:
@@ -67,6 +69,7 @@ def load_base_model(config: Config, tokenizer: PreTrainedTokenizerBase, precisio
         hint = "check model_kwargs" if isinstance(error, TypeError) else _SOURCE_HINT
         raise ModelError(f"cannot load the model {keys.base_model!r}: {first_line(error)}", hint) from error
     _grow_embeddings(model, tokenizer, config)
+    set_padding(model, tokenizer, config)
     # A cache in training would let packed sequences see each other, and costs memory.
     model.config.use_cache = False
     return model  # type: ignore[no-any-return]

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ftl_runner.models.errors import ModelError
+from ftl_runner.models.heads import HEAD_MODULE
 
 if TYPE_CHECKING:
     from ftl_config import Config
@@ -65,8 +66,9 @@ def linear_module_names(model: Any) -> list[str]:
     import torch
     from transformers.pytorch_utils import Conv1D
 
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    modules = {name: module for name, module in model.named_modules() if module is not head}
+    writes = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    heads = (writes, getattr(model, HEAD_MODULE, None))
+    modules = {name: module for name, module in model.named_modules() if not any(module is head for head in heads)}
     names = {
         name.rpartition(".")[2] for name, module in modules.items() if isinstance(module, torch.nn.Linear | Conv1D)
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -24,6 +24,11 @@ class CountedTokens(Trainer):  # type: ignore[misc]
         """The batches of one optimizer step; their tokens without padding are counted."""
         batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
         for batch in batches:
+            if not isinstance(batch, Mapping):
+                continue  # prompts, whose answers are not there yet: the trainer counts both as it trains on them
             masks = [value for name, value in batch.items() if name.endswith("attention_mask")]
             self.token_count.add(sum(mask.sum() for mask in masks), 0)
         return batches, num_items
+
+    def _send_telemetry(self) -> None:
+        """TRL reports the model's architecture and the machine to its makers; nothing of a run leaves it here."""
