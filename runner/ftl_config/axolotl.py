@@ -34,12 +34,9 @@ OURS = frozenset(
 
 _UNSUPPORTED = {
     "preference tuning and reinforcement learning": """
-        rl rl_beta beta dpo_loss_type dpo_loss_weights dpo_label_smoothing dpo_use_weighting dpo_use_liger_kernel
+        dpo_loss_type dpo_loss_weights dpo_label_smoothing dpo_use_weighting dpo_use_liger_kernel
         dpo_padding_free precompute_ref_log_probs orpo_alpha simpo_gamma cpo_alpha kto_desirable_weight
-        kto_undesirable_weight trl vllm ebft max_prompt_len datasets.field_chosen datasets.field_rejected""",
-    "reward models": """
-        reward_model process_reward_model center_rewards_coefficient num_labels datasets.step_separator
-        datasets.max_completion_length datasets.train_on_last_step_only""",
+        kto_undesirable_weight ebft datasets.field_chosen datasets.field_rejected""",
     "image and audio models": """
         processor_type processor_kwargs image_size image_resize_algorithm role_boundaries freeze_mm_modules
         skip_prepare_dataset""",
@@ -82,7 +79,7 @@ _UNSUPPORTED = {
     "more settings of a Comet experiment": "comet_experiment_config",
 }
 
-PREPARED_ONLY = frozenset({"preference tuning and reinforcement learning", "reward models"})
+PREPARED_ONLY = frozenset({"preference tuning and reinforcement learning"})
 """Reasons of keys that `ftl preprocess` understands: their data is prepared, and training with it is to come."""
 
 _ACCEPTED = {
@@ -219,7 +216,6 @@ HARMLESS_VALUES: dict[str, tuple[Any, ...]] = {
     "tensor_parallel_size": (1,),
     "expert_parallel_size": (1,),
     "dp_replicate_size": (1,),
-    "num_labels": (1,),
 }
 """Values of unsupported keys that ask for nothing."""
 

@@ -4,9 +4,9 @@ A rule is a function in a topic module's ``RULES`` list; it sees the typed confi
 about. Where they stand in the file is looked up for it.
 """
 
-from ftl_config.rules import adapters, complete, compute, data, launch, names, preference, schedule
+from ftl_config.rules import adapters, complete, compute, data, launch, names, preference, rewards, schedule
 from ftl_config.rules.registry import Finding, check_rules
 
-TOPICS = (complete, names, adapters, data, schedule, compute, preference, launch)
+TOPICS = (complete, names, adapters, data, schedule, compute, preference, rewards, launch)
 
 __all__ = ["TOPICS", "Finding", "check_rules"]

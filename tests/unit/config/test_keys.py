@@ -157,7 +157,7 @@ def test_asking_for_nothing_is_no_error(line: str) -> None:
 @pytest.mark.parametrize(
     ("line", "key", "message"),
     [
-        ("rl: dpo", "rl", "not yet supported: preference tuning"),
+        ("fp8: true", "fp8", "not yet supported: FP8"),
         ("qat: {weight_dtype: int8}", "qat", "not yet supported: quantization"),
         ("context_parallel_size: 2", "context_parallel_size", "not yet supported: context"),
         ("reinit_weights: true", "reinit_weights", "not yet supported"),

@@ -11,9 +11,9 @@ from tests.unit.config.configs import BASE, errors_of, load, problems_of
 
 
 def test_problems_of_all_stages_come_together_in_the_order_of_the_file() -> None:
-    text = BASE + "seed: 1\nseed: 2\nfoo: 1\nbf16: 7\nrl: dpo\nwarmup_steps: 1\nwarmup_ratio: 0.1\n"
+    text = BASE + "seed: 1\nseed: 2\nfoo: 1\nbf16: 7\nfp8: true\nwarmup_steps: 1\nwarmup_ratio: 0.1\n"
     found = [(problem.key, problem.line) for problem in errors_of(text, "--bar", partial=False)]
-    assert found == [("", None), ("seed", 9), ("foo", 10), ("bf16", 11), ("rl", 12), ("warmup_steps", 13)]
+    assert found == [("", None), ("seed", 9), ("foo", 10), ("bf16", 11), ("fp8", 12), ("warmup_steps", 13)]
 
 
 def test_report_reads_well() -> None:
@@ -125,7 +125,7 @@ def test_describe_shows_values_with_their_origin() -> None:
     assert (rows["launch.nodes"].value, str(rows["launch.nodes"].origin)) == (2, "config.yml:8")
     assert "lora_mlp_kernel" in rows, "it was set"
     assert "liger_rope" in rows
-    assert "rl" not in rows, "neither set nor implemented"
+    assert "relora" not in rows, "neither set nor implemented"
 
 
 def test_empty_partial_config_is_all_defaults() -> None:

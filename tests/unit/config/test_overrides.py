@@ -86,7 +86,7 @@ def test_an_alias_is_changed_in_one_place_only() -> None:
         (["--datasets.5.path", "x"], "there is no entry 5 in datasets", "entries count from 0; 1 would add one"),
         (["--datasets.first.path", "x"], "there is no entry first in datasets", "name an entry by its number"),
         (["--launch.noodes", "3"], "unknown key", "did you mean `nodes`?"),
-        (["--rl", "dpo"], "not yet supported: preference tuning", None),
+        (["--fp8", "true"], "not yet supported: FP8 training", None),
     ],
 )
 def test_mistakes(argv: list[str], message: str, hint: str | None) -> None:
