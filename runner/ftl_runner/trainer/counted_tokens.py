@@ -15,7 +15,12 @@ class CountedTokens(Trainer):  # type: ignore[misc]
     """Beside a trainer whose batches have attention masks: ``class X(OptimizerFromConfig, CountedTokens, Trainer)``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        model: Any = kwargs.get("model")
+        types = [] if model is None else [(p, p.dtype) for p in model.parameters() if p.requires_grad]
         super().__init__(*args, **kwargs)
+        for parameter, dtype in types:
+            # On a quantized base TRL turns what is trained into bfloat16, whatever the configuration says.
+            parameter.data = parameter.data.to(dtype)
         self.token_count = TokenCount()
 
     def get_batch_samples(

@@ -11,11 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trl import GRPOConfig
 
 from ftl_config.errors import FtlError
@@ -24,28 +19,7 @@ from ftl_runner.trainer.grpo_arguments import grpo_options
 from ftl_runner.trainer.judging import guarded
 from tests.unit.runner.one_run import run_once, write_rows
 from tests.unit.runner.snippets import config_of
-
-WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "good", "bad"]
-SPECIAL = ["<|im_start|>", "<|im_end|>", "user", "assistant", "system", "\n"]
-REWARDS = '''\
-def good_words(completions, **columns):
-    """The share of an answer's words that are "good"."""
-    texts = [completion[0]["content"].split() for completion in completions]
-    return [text.count("good") / max(1, len(text)) for text in texts]
-
-
-def as_wished(completions, wish, **columns):
-    """1 for an answer that has the word that its row names."""
-    return [float(word in completion[0]["content"]) for completion, word in zip(completions, wish)]
-
-
-def broken(completions, **columns):
-    raise KeyError("answer")
-
-
-def too_few(completions, **columns):
-    return [1.0]
-'''
+from tests.unit.runner.word_model import REWARDS, WORDS, write_word_model
 
 LORA = {"adapter": "lora", "lora_r": 4, "lora_alpha": 8, "lora_target_linear": True}
 _draw = random.Random(1)
@@ -57,18 +31,7 @@ PROMPTS = [
 
 @pytest.fixture(scope="module")
 def word_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Llama of one layer that knows twelve words."""
-    folder = tmp_path_factory.mktemp("words")
-    words = Tokenizer(WordLevel({word: number for number, word in enumerate([*SPECIAL, *WORDS])}, unk_token="\n"))
-    words.pre_tokenizer = WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<|im_end|>", eos_token="<|im_end|>")
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
-    tokens = {"vocab_size": len(tokenizer), "pad_token_id": 1, "eos_token_id": 1, "bos_token_id": None}
-    LlamaForCausalLM(LlamaConfig(**sizes, **tokens)).save_pretrained(folder)
-    return folder
+    return write_word_model(tmp_path_factory.mktemp("words"))
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from ftl_config import load_text
@@ -135,6 +136,16 @@ def test_adapter_and_head_are_resumed_saved_and_merged(reward_settings: dict[str
         run_inference(config, chat=False, max_new_tokens=1)
     with pytest.raises(FtlError, match="no measure of reward_model"):
         evaluate(config)
+
+
+@pytest.mark.slow
+def test_a_quantized_base_keeps_what_is_trained_in_full(reward_settings: dict[str, Any]) -> None:
+    """TRL would train adapter and head in bfloat16, which a run in float32 cannot even compute."""
+    keys = {**LORA, "adapter": "qlora", "load_in_4bit": True, "max_steps": 2, "test_datasets": None}
+    run = run_once(reward_settings | keys)
+    saved = load_file(run.folder / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in saved.values()} == {torch.float32}
+    assert any(name.endswith("score.weight") for name in saved)
 
 
 def scores_of(model: Any, tokenizer: Any) -> torch.Tensor:
