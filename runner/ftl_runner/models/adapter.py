@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ftl_runner.models.freeze import freeze_all_but
-from ftl_runner.models.heads import HEAD_MODULE, head_of, peft_task
+from ftl_runner.models.heads import HEAD_MODULE, head_of, keep_head_in_full, peft_task
 from ftl_runner.models.plain_lora import remember_start
 from ftl_runner.models.targets import check_targeted, check_targets, linear_module_names
 
@@ -38,6 +38,8 @@ def add_adapter(model: Any, config: Config) -> Any:
     check_targets(model, config)
     adapted = get_peft_model(model, lora_config(config, model), autocast_adapter_dtype=autocast)
     check_targeted(adapted, config)
+    if autocast:
+        keep_head_in_full(adapted, config)
     remember_start(adapted)
     return adapted
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ftl_runner.models.precision import choose_precision
+
 if TYPE_CHECKING:
     from ftl_config import Config
 
@@ -62,3 +64,15 @@ def set_padding(model: Any, tokenizer: Any, config: Config) -> None:
     """Tell a model with a head what padding is: a sequence is judged at its last token that is none."""
     if head_of(config) is not None:
         model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+
+
+def keep_head_in_full(model: Any, config: Config) -> None:
+    """Train the head beside an adapter in float32 under mixed precision, as PEFT does with the adapter.
+
+    A step of 1e-4 on weights of 0.02 is lost in bfloat16, whose next number is 1.2e-4 away.
+    """
+    precision = choose_precision(config)
+    if head_of(config) is not None and (precision.bf16 or precision.fp16):
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and f".{HEAD_MODULE}." in name:
+                parameter.data = parameter.data.float()

@@ -139,10 +139,10 @@ def test_adapter_and_head_are_resumed_saved_and_merged(reward_settings: dict[str
 
 
 @pytest.mark.slow
-def test_a_quantized_base_keeps_what_is_trained_in_full(reward_settings: dict[str, Any]) -> None:
-    """TRL would train adapter and head in bfloat16, which a run in float32 cannot even compute."""
-    keys = {**LORA, "adapter": "qlora", "load_in_4bit": True, "max_steps": 2, "test_datasets": None}
-    run = run_once(reward_settings | keys)
+@pytest.mark.parametrize("base", [{"adapter": "qlora", "load_in_4bit": True}, {"bf16": True}], ids=["4bit", "bf16"])
+def test_what_is_trained_is_kept_in_full(base: dict[str, Any], reward_settings: dict[str, Any]) -> None:
+    """In bfloat16, TRL's choice beside a quantized base, small steps are lost; and float32 cannot compute with it."""
+    run = run_once(reward_settings | LORA | base | {"max_steps": 2, "test_datasets": None})
     saved = load_file(run.folder / "adapter_model.safetensors")
     assert {tensor.dtype for tensor in saved.values()} == {torch.float32}
     assert any(name.endswith("score.weight") for name in saved)
