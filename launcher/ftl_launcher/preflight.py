@@ -39,7 +39,7 @@ def check_inputs(loaded: LoadedConfig, root: Path, *, runs_here: bool) -> None:
     """
     problems = [*_dataset_problems(loaded, root), *_model_problems(loaded, root), *_deepspeed_problems(loaded, root)]
     if runs_here:
-        problems += [*_output_problems(loaded, root), *_package_problems(loaded)]
+        problems += [*_output_problems(loaded, root), *_package_problems(loaded), *_code_problems(loaded, root)]
     if problems:
         raise ConfigError(problems)
 
@@ -82,8 +82,10 @@ def _relative_paths(loaded: LoadedConfig) -> Iterator[tuple[str, str]]:
     deepspeed = loaded.config.distributed.deepspeed
     if isinstance(deepspeed, str) and shipped_name(deepspeed) is None:
         named.append(("deepspeed", deepspeed))
-    for key, path in named:
-        if path and (looks_local(path) or key == "deepspeed") and not Path(path).expanduser().is_absolute():
+    code = [(key, _file_of(name)) for key, name in _functions(loaded) if Path(_file_of(name)).is_file()]
+    for key, path in (*named, *code):
+        is_file = bool(path) and (looks_local(path or "") or key == "deepspeed" or (key, path) in code)
+        if path and is_file and not Path(path).expanduser().is_absolute():
             yield key, path
 
 
@@ -175,6 +177,34 @@ def _package_problems(loaded: LoadedConfig) -> Iterator[Problem]:
     package = optimizer_package(name)
     if package is not None and importlib.util.find_spec(package[0]) is None:  # looks for the file, imports nothing
         yield _problem(loaded, "optimizer", f"{name} needs the package {package[1]}", f"pip install {package[1]}")
+
+
+def _functions(loaded: LoadedConfig) -> Iterator[tuple[str, str]]:
+    """Key and dotted path of the user's functions that training calls; a name with a slash is a reward model."""
+    trl = loaded.config.preference.trl
+    if trl is None or loaded.config.preference.rl not in ("grpo", "gdpo"):
+        return
+    for index, name in enumerate(trl.reward_funcs or ()):
+        if "/" not in name:
+            yield f"trl.reward_funcs[{index}]", name
+    if trl.rollout_func:
+        yield "trl.rollout_func", trl.rollout_func
+
+
+def _file_of(function: str) -> str:
+    """``a/b.py`` for ``a.b.c``."""
+    return f"{function.rpartition('.')[0].replace('.', '/')}.py"
+
+
+def _code_problems(loaded: LoadedConfig, root: Path) -> Iterator[Problem]:
+    """A function's module is a file in the folder that the run starts in, or installed; nothing is imported."""
+    for key, name in _functions(loaded):
+        file, package = root / _file_of(name), name.split(".")[0]
+        if file.is_file() or (file.with_suffix("") / "__init__.py").is_file():
+            continue
+        if (root / package).is_dir() or importlib.util.find_spec(package) is None:
+            hint = _close_file(file) or "modules are looked for in the folder that ftl is called in"
+            yield _problem(loaded, key, f"no such file: {_file_of(name)} (the function {name} is to be in it)", hint)
 
 
 def _problem(loaded: LoadedConfig, key: str, message: str, hint: str | None) -> Problem:

@@ -34,10 +34,7 @@ OURS = frozenset(
 
 _UNSUPPORTED = {
     "preference tuning and reinforcement learning": """
-        trl vllm ebft""",
-    "reward models": """
-        reward_model process_reward_model center_rewards_coefficient num_labels datasets.step_separator
-        datasets.max_completion_length datasets.train_on_last_step_only""",
+        ebft""",
     "image and audio models": """
         processor_type processor_kwargs image_size image_resize_algorithm role_boundaries freeze_mm_modules
         skip_prepare_dataset""",
@@ -77,7 +74,7 @@ _UNSUPPORTED = {
     "more settings of a Comet experiment": "comet_experiment_config",
 }
 
-PREPARED_ONLY = frozenset({"preference tuning and reinforcement learning", "reward models"})
+PREPARED_ONLY = frozenset({"preference tuning and reinforcement learning"})
 """Reasons of keys that `ftl preprocess` understands: their data is prepared, and training with it is to come."""
 
 _ACCEPTED = {
@@ -217,7 +214,6 @@ HARMLESS_VALUES: dict[str, tuple[Any, ...]] = {
     "tensor_parallel_size": (1,),
     "expert_parallel_size": (1,),
     "dp_replicate_size": (1,),
-    "num_labels": (1,),
 }
 """Values of unsupported keys that ask for nothing."""
 

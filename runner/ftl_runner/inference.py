@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftl_config.errors import FtlError
 from ftl_runner.models.adapter import load_adapter
+from ftl_runner.models.heads import head_of
 from ftl_runner.models.loader import load_base_model
 from ftl_runner.models.precision import choose_precision
 from ftl_runner.models.tokenizer import load_tokenizer
@@ -46,7 +47,13 @@ def load_for_inference(config: Config) -> tuple[Any, Any]:
 
 
 def run_inference(config: Config, *, chat: bool, max_new_tokens: int, show_prompt: bool = False) -> None:
-    """Answer one prompt read from standard input, or hold a conversation until an empty line or end of file."""
+    """Answer one prompt read from standard input, or hold a conversation until an empty line or end of file.
+
+    Raises:
+        FtlError: the model judges and writes nothing, or there is no adapter where the configuration has one.
+    """
+    if head_of(config) is not None:
+        raise FtlError("a reward model scores text and writes none", "docs/reward-and-rl.md shows how to ask it", 2)
     model, tokenizer = load_for_inference(config)
     messages: list[dict[str, str]] = []
     while True:

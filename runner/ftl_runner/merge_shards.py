@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ftl_runner.models.base_files import INDEX_FILE, SINGLE_FILE, BaseFiles, find_base_files
 from ftl_runner.models.classes import transformers_class
 from ftl_runner.models.errors import ModelError
+from ftl_runner.models.heads import default_class
 from ftl_runner.models.layers import is_linear, set_weight, weight_of
 from ftl_runner.models.loader import load_model_config
 from ftl_runner.models.positions import stretch_positions
@@ -104,7 +105,7 @@ def _empty_model(config: Config) -> Any:
     keys = config.model
     if keys.trust_remote_code:
         raise NeedsWholeModel("a model with its own code is saved by that code")
-    model_class = transformers_class("model_type", keys.model_type, "AutoModelForCausalLM", trust_remote_code=False)
+    model_class = transformers_class("model_type", keys.model_type, default_class(config), trust_remote_code=False)
     model_config = load_model_config(config)
     if getattr(model_config, "quantization_config", None) is not None:
         raise NeedsWholeModel("the base model comes quantized")

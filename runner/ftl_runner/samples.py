@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from ftl_runner.context import RunContext
+from ftl_runner.models.heads import head_of
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -20,7 +21,7 @@ def draw_samples(context: RunContext, trainer: Trainer, tokenizer: Any) -> list[
     (ZeRO-3, FSDP) are not sampled: generation would need every rank.
     """
     keys = context.config.logging
-    if not keys.generate_samples or _is_sharded(trainer):
+    if not keys.generate_samples or _is_sharded(trainer) or head_of(context.config):
         return []
     from ftl_runner.data import sample_prompts
 

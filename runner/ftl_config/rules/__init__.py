@@ -14,6 +14,7 @@ from ftl_config.rules import (
     names,
     preference,
     preference_losses,
+    rewards,
     schedule,
     sharding,
 )
@@ -30,6 +31,7 @@ TOPICS = (
     sharding,
     preference,
     preference_losses,
+    rewards,
     launch,
 )
 

@@ -19,6 +19,10 @@ METHODS = {
     "orpo": "ftl_runner.methods.orpo",
     "sft": "ftl_runner.methods.sft",
     "simpo": "ftl_runner.methods.simpo",
+    "reward_model": "ftl_runner.methods.reward_model",
+    "process_reward_model": "ftl_runner.methods.process_reward_model",
+    "grpo": "ftl_runner.methods.grpo",
+    "gdpo": "ftl_runner.methods.grpo",
 }
 
 

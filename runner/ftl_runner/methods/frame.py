@@ -39,19 +39,25 @@ class Setup:
 
 
 def set_up(
-    context: RunContext, arguments_class: Callable[[], type] | None = None, options: dict[str, Any] | None = None
+    context: RunContext,
+    arguments_class: Callable[[], type] | None = None,
+    options: dict[str, Any] | None = None,
+    rows_an_epoch: Callable[[int], int] | None = None,
 ) -> Setup:
     """Prepare the data and make the arguments, which also sets DeepSpeed up: it comes before the model is loaded.
 
     Args:
         arguments_class: gives a subclass of ``TrainingArguments``; imported only when it is called.
         options: arguments of that class beyond those of ``TrainingArguments``.
+        rows_an_epoch: what an epoch trains on, from the rows of the data; the same number where it is not given.
     """
     config, world_size = context.config, context.ranks.world_size
     precision = choose_precision(config)
     tokenizer = load_tokenizer(config)
     prepared = _prepare(context, tokenizer)
     num_rows = None if isinstance(prepared.train, StreamSet) else len(prepared.train)
+    if num_rows is not None and rows_an_epoch is not None:
+        num_rows = rows_an_epoch(num_rows)
     schedule = make_schedule(config, num_rows, world_size)
     kind = arguments_class() if arguments_class else None
     arguments = make_arguments(config, precision, schedule, world_size, kind=kind, options=options)

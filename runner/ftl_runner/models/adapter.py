@@ -10,6 +10,7 @@ from ftl_runner.models import relora
 from ftl_runner.models.errors import ModelError
 from ftl_runner.models.fake_quantization import pretend_quantized
 from ftl_runner.models.freeze import freeze_all_but
+from ftl_runner.models.heads import HEAD_MODULE, head_of, keep_head_in_full, peft_task
 from ftl_runner.models.loftq import round_base, start_from_residual
 from ftl_runner.models.plain_lora import remember_start
 from ftl_runner.models.quantization import released_quantization
@@ -50,6 +51,8 @@ def add_adapter(model: Any, config: Config) -> Any:
     set_seed(config.training.seed)
     adapted = get_peft_model(model, lora_config(config, model), autocast_adapter_dtype=_autocasts(config))
     check_targeted(adapted, config)
+    if _autocasts(config):
+        keep_head_in_full(adapted, config)
     if keys.loftq_bits is not None:
         start_from_residual(adapted, config)
     remember_start(adapted)
@@ -96,7 +99,7 @@ def lora_config(config: Config, model: Any) -> Any:
         "use_dora": bool(keys.peft_use_dora),
         "use_rslora": bool(keys.peft_use_rslora),
         "bias": "none",
-        "task_type": "CAUSAL_LM",
+        "task_type": peft_task(config),
     }
     optional = {
         "init_lora_weights": True if keys.loftq_bits is not None else keys.peft_init_lora_weights,
@@ -136,14 +139,21 @@ def _target_modules(config: Config, model: Any) -> Any:
 
 
 def _excluded_modules(config: Config, model: Any) -> Any:
-    """``lora_exclude_modules``; where all linear layers are meant, those that an adapter could not act in too."""
+    """``lora_exclude_modules``; a head, which is trained as a whole and PEFT then refuses an adapter on; and where all
+    linear layers are meant, those that an adapter could not act in."""
     keys = config.adapter
-    given, passed_by = _names(keys.lora_exclude_modules), modules_passed_by(model)
-    if not passed_by or not (keys.lora_target_linear or keys.lora_target_modules in (None, "all-linear")):
+    given = _names(keys.lora_exclude_modules)
+    passed_by = modules_passed_by(model) if keys.lora_target_linear or _all_linear(config) else []
+    more = [*passed_by, *([HEAD_MODULE] if head_of(config) is not None else [])]
+    if not more:
         return given
     if isinstance(given, str):
-        return rf"(?:{given})|(?:.*\.)?(?:{'|'.join(passed_by)})"
-    return [*(given or ()), *passed_by]
+        return rf"(?:{given})|(?:.*\.)?(?:{'|'.join(more)})"
+    return [*(given or ()), *more]
+
+
+def _all_linear(config: Config) -> bool:
+    return config.adapter.lora_target_modules in (None, "all-linear")
 
 
 def _target_parameters(config: Config) -> list[str] | None:

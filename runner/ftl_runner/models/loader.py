@@ -14,6 +14,7 @@ from ftl_runner.models.attention import choose_attention
 from ftl_runner.models.classes import refuse_own_code, transformers_class
 from ftl_runner.models.errors import ModelError
 from ftl_runner.models.fake_quantization import check_torchao
+from ftl_runner.models.heads import default_class, set_head, set_padding
 from ftl_runner.models.memory_limit import limit_gpu_memory
 from ftl_runner.models.overrides import override
 from ftl_runner.models.positions import check_length, stretch_positions
@@ -55,6 +56,7 @@ def load_model_config(config: Config) -> Any:
         refuse_own_code(keys.base_model_config or keys.base_model, error)
         message = f"cannot load the model {keys.base_model!r}: {first_line(error)}"
         raise ModelError(message, _SOURCE_HINT) from error
+    set_head(model_config, config)
     override(model_config, config.model.overrides_of_model_config or {})
     check_length(config, model_config)
     return model_config
@@ -71,7 +73,7 @@ def load_base_model(config: Config, tokenizer: PreTrainedTokenizerBase, precisio
     keys = config.model
     check_torchao(config)
     trusted = bool(keys.trust_remote_code)
-    model_class = transformers_class("model_type", keys.model_type, "AutoModelForCausalLM", trust_remote_code=trusted)
+    model_class = transformers_class("model_type", keys.model_type, default_class(config), trust_remote_code=trusted)
     source: dict[str, Any] = {"revision": keys.model_revision, "trust_remote_code": trusted}
     model_config = load_model_config(config)
     limit_gpu_memory(config)
@@ -91,6 +93,7 @@ def load_base_model(config: Config, tokenizer: PreTrainedTokenizerBase, precisio
     if config.adapter.load_in_4bit:
         keep_differentiable(model)
     _grow_embeddings(model, tokenizer, config)
+    set_padding(model, tokenizer, config)
     align_special_tokens(model, tokenizer)  # else answers would not end at an end token of the user's
     stretch_positions(config, model.config)
     # A cache in training would let packed sequences see each other, and costs memory.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftl_config.suggest import did_you_mean
 from ftl_runner.models.errors import ModelError
+from ftl_runner.models.heads import HEAD_MODULE
 from ftl_runner.models.quantization import released_quantization
 
 if TYPE_CHECKING:
@@ -79,8 +80,9 @@ def linear_module_names(model: Any) -> list[str]:
         from gptqmodel.nn_modules.qlinear import BaseQuantLinear
 
         kinds += (BaseQuantLinear,)
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    modules = {name: module for name, module in model.named_modules() if module is not head}
+    writes = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    heads = (writes, getattr(model, HEAD_MODULE, None))
+    modules = {name: module for name, module in model.named_modules() if not any(module is head for head in heads)}
     names = {name.rpartition(".")[2] for name, module in modules.items() if isinstance(module, kinds)}
     return sorted(name for name in names if not name.isdigit())
 

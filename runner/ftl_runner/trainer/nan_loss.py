@@ -6,6 +6,7 @@ The loss is judged, not the gradient: under float16 gradients overflow now and t
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,8 @@ def _save(record: StepRecord, folder: Path, step: int, rank: int, given: dict[st
     for number, (batch, loss) in enumerate(zip(record.batches, record.losses, strict=False)):
         if bool(torch.isfinite(loss)):
             continue
-        values = {name: value.tolist() for name, value in batch.items() if isinstance(value, torch.Tensor)}
+        tensors = batch.items() if isinstance(batch, Mapping) else ()  # GRPO's are prompts, whose answers come later
+        values = {name: value.tolist() for name, value in tensors if isinstance(value, torch.Tensor)}
         head = {"step": step, "rank": rank, "micro_batch": number, "loss": str(loss.item())}
         head["rows"] = _rows(values, given.get("train_dataloader"))
         texts = _texts(values, given.get("processing_class"))

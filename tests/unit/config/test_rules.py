@@ -249,6 +249,29 @@ PREFERENCE: list[Case] = [
     ("head_has_no_adapter", "rl: orpo\nadapter: lora\nlora_target_modules: '.*(proj|head)'", "lora_target_modules", "lm_head cannot be combined"),
     ("liger_losses_are_not_used", "rl: dpo\nliger_fused_linear_cross_entropy: true", "liger_fused_linear_cross_entropy", "has no effect with rl: dpo"),
     ("fsdp2_takes_no_quantized_pairs", "rl: dpo\nfsdp_version: 2\nadapter: lora\nload_in_4bit: true", "load_in_4bit", "cannot be combined with rl: dpo under FSDP2"),
+    ("one_kind_of_reward", "reward_model: true\nprocess_reward_model: true", "reward_model", "cannot be combined with process_reward_model"),
+    ("one_kind_of_reward", "reward_model: true\nrl: dpo", "reward_model", "cannot be combined with rl: dpo"),
+    ("head_has_its_size", "reward_model: true\nnum_labels: 2", "num_labels", "has to be 1 with reward_model: true"),
+    ("head_has_its_size", "process_reward_model: true\nnum_labels: 1", "num_labels", "has to be 2 with process_reward_model: true"),
+    ("head_has_its_size", "num_labels: 2", "num_labels", "has no effect without reward_model"),
+    ("class_has_the_head", "reward_model: true\nmodel_type: LlamaForCausalLM", "model_type", "LlamaForCausalLM has no head for reward_model: true"),
+    ("centering_is_for_pairs", "center_rewards_coefficient: 0.01", "center_rewards_coefficient", "has no effect without reward_model: true"),
+    ("judges_write_nothing", "reward_model: true\ngenerate_samples: true", "generate_samples", "has no effect with reward_model: true"),
+    ("pairs_have_no_one_length", "reward_model: true\ngroup_by_length: true", "group_by_length", "cannot be combined with reward_model: true"),
+    ("rewards_are_named", "rl: grpo", "rl", "rl: grpo needs trl.reward_funcs"),
+    ("rewards_are_named", "rl: gdpo\ntrl: {num_generations: 2}\nmicro_batch_size: 2", "trl", "rl: gdpo needs trl.reward_funcs"),
+    ("rewards_are_named", "rl: grpo\ntrl: {reward_funcs: [score]}", "trl.reward_funcs[0]", "score is no path of a function"),
+    ("rewards_are_named", "rl: grpo\ntrl: {reward_funcs: [a.b], reward_weights: [1, 2]}", "trl.reward_weights", "has 2 entries and reward_funcs has 1"),
+    ("online_keys_are_supported", "rl: grpo\ntrl: {reward_funcs: [a.b], replay_buffer_size: 4}", "trl.replay_buffer_size", "not yet supported: asynchronous"),
+    ("online_keys_are_supported", "rl: grpo\ntrl: {reward_funcs: [a.b], use_data_producer: true}", "trl.use_data_producer", "not yet supported: asynchronous"),
+    ("online_keys_are_supported", "rl: grpo\ntrl: {reward_funcs: [a.b], use_liger_loss: true}", "trl.use_liger_loss", "has no effect here"),
+    ("answers_are_sampled", "rl: grpo\ntrl: {reward_funcs: [a.b], temperature: 0}", "trl.temperature", "has to be greater than 0"),
+    ("reference_can_move", "rl: grpo\nadapter: lora\ntrl: {reward_funcs: [a.b], sync_ref_model: true, beta: 0.1}", "trl.sync_ref_model", "cannot be combined with an adapter"),
+    ("reference_can_move", "rl: grpo\ntrl: {reward_funcs: [a.b], sync_ref_model: true}", "trl.sync_ref_model", "needs beta"),
+    ("online_needs_a_writer", "rl: grpo\ntrl: {reward_funcs: [a.b]}\nliger_fused_linear_cross_entropy: true", "liger_fused_linear_cross_entropy", "cannot be combined with rl: grpo"),
+    ("online_needs_a_writer", "rl: grpo\ntrl: {reward_funcs: [a.b]}\nadapter: lora\nlora_target_modules: [lm_head]", "lora_target_modules", "lm_head cannot have an adapter"),
+    ("server_is_used", "rl: grpo\ntrl: {reward_funcs: [a.b]}\nvllm: {port: 8000}", "vllm", "has no effect without trl: {use_vllm: true}"),
+    ("server_is_used", "rl: grpo\ntrl: {reward_funcs: [a.b], use_vllm: true}\nvllm: {dtype: auto}", "vllm.dtype", "it is a setting of the server"),
 ]  # fmt: skip
 
 LAUNCH: list[Case] = [
@@ -386,6 +409,10 @@ FINE = [
     "launch: {accelerators: {A100-80GB: 8}}",
     "launch: {accelerators: [L4, 'A10G:4']}",
     "launch: {accelerators: 'RTX-4090:0.5'}",
+    "reward_model: true\nmodel_type: AutoModelForSequenceClassification\nnum_labels: 1",
+    "process_reward_model: true\nmodel_type: AutoModelForTokenClassification\nnum_labels: 2\ngroup_by_length: true",
+    "rl: grpo\ntrl: {reward_funcs: [a.b, own/judge], reward_weights: [1, 2], beta: 0.1, sync_ref_model: true}",
+    "rl: grpo\ntrl: {reward_funcs: [a.b], use_vllm: true, reroll_start_fraction: 1.0, reward_num_workers: 1}",
 ]
 
 
@@ -407,6 +434,8 @@ def test_batch_size_has_to_be_a_multiple() -> None:
 
 
 def test_smallest_fix_for_groups_is_worked_out() -> None:
-    text = merged("rl: grpo\ntrl: {num_generations: 8}\nmicro_batch_size: 2\ngradient_accumulation_steps: 3")
+    text = merged(
+        "rl: grpo\ntrl: {num_generations: 8, reward_funcs: [a.b]}\nmicro_batch_size: 2\ngradient_accumulation_steps: 3"
+    )
     (problem,) = problems_of(text, statuses=False)
     assert problem.hint == "gradient_accumulation_steps: 4 is the smallest that fits"

@@ -179,6 +179,31 @@ def test_relative_paths_do_not_reach_other_machines_by_themselves(tmp_path: Path
     assert [problem.key for problem in caught.value.problems] == ["base_model"]
 
 
+def with_rewards(*names: str) -> str:
+    return f"{CONFIG}rl: grpo\ntrl: {{reward_funcs: [{', '.join(names)}]}}\n"
+
+
+def test_reward_functions_have_a_file(tmp_path: Path) -> None:
+    (tmp_path / "rewards.py").write_text("")
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack/judges.py").write_text("")
+    assert problems_of(tmp_path, text=with_rewards("rewards.a", "pack.judges.b", "json.loads", "own/judge")) == {}
+    found = problems_of(tmp_path, text=with_rewards("reward.a", "pack.judge.b"))
+    message, _, hint = found["trl.reward_funcs[0]"].partition(" | ")
+    assert message == "no such file: reward.py (the function reward.a is to be in it)"
+    assert hint.endswith("rewards.py?")
+    assert "pack/judges.py" in found["trl.reward_funcs[1]"]
+
+
+def test_reward_functions_travel_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rewards.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    loaded = load(text=with_rewards("rewards.a", "json.loads"))
+    with pytest.raises(ConfigError, match=r"trl.reward_funcs\[0\]: rewards.py is on this machine"):
+        check_remote_inputs(loaded, None)
+    check_remote_inputs(loaded, tmp_path)
+
+
 def test_absolute_paths_hub_names_and_shipped_files_may_be_there() -> None:
     check_remote_inputs(load("--deepspeed=zero2.json", text=with_dataset("/data/rows.jsonl")), None)
 

@@ -1,0 +1,128 @@
+"""GRPO and GDPO: the model answers prompts, reward functions judge, and better answers become likelier."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ftl_config.errors import FtlError
+from ftl_runner.context import Outcome, RunContext
+from ftl_runner.methods.frame import Setup, load_model, run_trainer, set_up
+
+if TYPE_CHECKING:
+    from ftl_config import Config
+    from ftl_runner.trainer.grpo_trainer import GrpoTrainer
+
+
+def run(context: RunContext) -> Outcome:
+    """Prepare prompts, load the model, answer and train (from the newest checkpoint where there is one), save."""
+    from ftl_runner.trainer.grpo_arguments import answers_an_epoch, grpo_options
+
+    config, ranks = context.config, context.ranks.world_size
+    options = grpo_options(config, ranks)
+    setup = set_up(context, _arguments_class, options, lambda prompts: answers_an_epoch(config, ranks, prompts))
+    _check_rows(setup.prepared.train, setup.arguments)
+    _set_template(config, setup)
+    base, model = load_model(context, setup)
+    _check_reference(config, base)
+    trainer = _make_trainer(context, setup, model)
+    return run_trainer(context, setup, trainer, [_resumed(context, trainer)])
+
+
+def _arguments_class() -> type:
+    from ftl_runner.trainer.trl_package import trl_class
+
+    return trl_class("GRPOConfig")
+
+
+def _check_rows(rows: Any, arguments: Any) -> None:
+    """What would be ignored, or end training at once, is an error."""
+    if "tools" in rows.column_names:
+        raise FtlError("rl: grpo: the rows bring tools, which TRL does not write into prompts row by row", None, 3)
+    prompts = arguments.generation_batch_size // arguments.num_generations
+    if len(rows) < prompts:
+        message = f"rl: grpo: {prompts} prompts are answered at a time, and the data has {len(rows)}"
+        raise FtlError(message, "lower gradient_accumulation_steps, or use more prompts", 3)
+
+
+def _set_template(config: Config, setup: Setup) -> None:
+    """Prompts of messages are written by the tokenizer: give it the template that the data was prepared with."""
+    from ftl_runner.data.preference.tasks import task_template
+
+    rows = setup.prepared.train
+    if isinstance(rows[0]["prompt"], str):
+        return
+    arguments: Any = setup.arguments
+    setup.tokenizer.chat_template, given = task_template(config, setup.tokenizer)
+    arguments.chat_template_kwargs = {**given, **(arguments.chat_template_kwargs or {})}
+
+
+def _check_reference(config: Config, base: Any) -> None:
+    """Without an adapter TRL loads the reference model by itself, as it is on disk."""
+    from ftl_runner.models.loader import load_model_config
+    from ftl_runner.trainer.grpo_arguments import beta_of
+
+    if config.adapter.adapter is None and beta_of(config):
+        rows, on_disk = base.get_input_embeddings().weight.shape[0], load_model_config(config).get_text_config()
+        if rows != on_disk.vocab_size:
+            message = "rl: grpo: the reference model has no rows for the tokens that were added"
+            raise FtlError(message, "use an adapter, or trl: {beta: 0}", 2)
+
+
+def _make_trainer(context: RunContext, setup: Setup, model: Any) -> GrpoTrainer:
+    from ftl_runner.trainer.grpo_trainer import GrpoTrainer
+
+    config, arguments = context.config, setup.arguments
+    if config.model.model_revision:
+        arguments.model_init_kwargs = {"revision": config.model.model_revision}  # the reference model's
+    trainer = GrpoTrainer(
+        config=config,
+        model=model,
+        reward_funcs=_judges(config),
+        args=arguments,
+        train_dataset=setup.prepared.train,
+        eval_dataset=setup.prepared.eval,
+        processing_class=setup.tokenizer,
+        rollout_func=_rollout_function(config),
+    )
+    _drop_copied_reference(config, model)
+    return trainer
+
+
+def _judges(config: Config) -> list[Any]:
+    """The reward functions, guarded, and reward models, loaded."""
+    from ftl_runner.data.preference.rewards import load_reward_functions
+    from ftl_runner.trainer.judging import guarded, load_judge
+
+    assert config.preference.trl is not None, "load_reward_functions requires it"
+    names = config.preference.trl.reward_funcs or ()
+    trusted = bool(config.model.trust_remote_code)
+    return [
+        load_judge(found, trust_remote_code=trusted) if isinstance(found, str) else guarded(name, found)
+        for name, found in zip(names, load_reward_functions(config), strict=True)
+    ]
+
+
+def _rollout_function(config: Config) -> Any:
+    from ftl_runner.data.formats.python_path import import_object, no_module
+
+    trl, key = config.preference.trl, "trl.rollout_func"
+    return import_object(trl.rollout_func, key, no_module(key)) if trl and trl.rollout_func else None
+
+
+def _drop_copied_reference(config: Config, model: Any) -> None:
+    """TRL copies the adapter to have its start as the reference; a fresh one is the base with the adapter off."""
+    keys = config.adapter
+    fresh = keys.lora_model_dir is None and not isinstance(keys.peft_init_lora_weights, str)
+    if fresh and "ref" in getattr(model, "peft_config", {}):
+        model.delete_adapter("ref")
+
+
+def _resumed(context: RunContext, trainer: GrpoTrainer) -> Any:
+    """The callback that keeps waiting answers, after the trainer was told where the last life stopped."""
+    from ftl_runner.trainer.grpo_trainer import SaveRollouts, rollouts_file
+
+    if (point := context.resume_from) is not None:
+        path = rollouts_file(context.output_dir / point.manifest.folder, context.ranks.rank)
+        if not trainer.restore_rollouts(path, point.step):
+            context.warn(f"{point.manifest.folder} does not hold the answers that were waiting: they are made anew")
+    return SaveRollouts(context, trainer)
