@@ -34,6 +34,7 @@ def test_code_is_not_run_unasked(own_model: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "modules").exists()
 
 
+@pytest.mark.slow
 @needs_cpu
 def test_trusted_code_trains(own_model: Path) -> None:
     trusted = f"base_model: {own_model}\ntrust_remote_code: true"
