@@ -224,6 +224,14 @@ def test_a_new_adapter_needs_no_copy(tmp_path: Path) -> None:
     assert list(trainer.model.peft_config) == ["default"]
 
 
+def test_an_adapter_on_a_quantized_base_keeps_its_precision(tmp_path: Path) -> None:
+    """TRL rounds it to bfloat16."""
+    model = tiny_causal_model("llama")
+    model.is_loaded_in_4bit = True
+    trainer = trainer_of(f"rl: dpo\n{LORA}\nmax_steps: 1", tmp_path, model=model)
+    assert {value.dtype for value in trainer.model.parameters() if value.requires_grad} == {torch.float32}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["dpo", "kto"])
 def test_training_goes_on_from_an_adapter(method: str, tmp_path: Path) -> None:
