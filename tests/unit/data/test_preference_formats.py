@@ -294,8 +294,6 @@ def test_reward_functions(module: str, tmp_path: Path) -> None:
     own_module(tmp_path, "needs_what_is_missing", "import nowhere_to_be_found\n")
     own_module(tmp_path, "is_broken", "1 / 0\n")
     for names, message in (
-        ([], "needs trl.reward_funcs"),
-        (["score"], "trl.reward_funcs: score is no dotted path"),
         (["nowhere.score"], "trl.reward_funcs: nowhere.score: no module 'nowhere'"),
         ([f"{module}.scores"], "trl.reward_funcs: own_preferences.scores: module own_preferences has no function"),
         (["needs_what_is_missing.f"], "needs 'nowhere_to_be_found', which is not installed"),
@@ -303,6 +301,9 @@ def test_reward_functions(module: str, tmp_path: Path) -> None:
     ):
         with pytest.raises(DataError, match=message):
             load_reward_functions(preference_config("task", trl={"reward_funcs": names}))
+    nobody = config.preference.model_copy(update={"trl": None})
+    with pytest.raises(DataError, match=r"needs trl\.reward_funcs"):
+        load_reward_functions(config.model_copy(update={"preference": nobody}))
 
 
 DEFAULT = {"type": "chat_template.default"}

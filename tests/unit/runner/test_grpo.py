@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer, LlamaForSequenceClassification
 from trl import GRPOConfig
 
 from ftl_config.errors import FtlError
@@ -100,6 +101,26 @@ def test_several_rewards_with_columns_of_the_data(settings: dict[str, Any]) -> N
     [total] = run.history("eval_reward")
     parts = [run.history(f"eval_rewards/{name}/mean")[0] for name in ("good_words", "as_wished")]
     assert total == pytest.approx(parts[0] + 2 * parts[1], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_a_reward_model_judges_and_a_reference_holds_back(settings: dict[str, Any], word_model: Path) -> None:
+    """The judge is a folder, as `ftl train` leaves it; without an adapter the reference is the base, loaded again."""
+    judge = LlamaForSequenceClassification.from_pretrained(word_model, num_labels=1)
+    folder = Path(settings["output_dir"]).parent / "judge"
+    judge.save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(word_model)
+    tokenizer.chat_template = "{% for message in messages %}{{ message.content }} {% endfor %}"
+    tokenizer.save_pretrained(folder)
+    settings["trl"] |= {"reward_funcs": [str(folder)], "beta": 0.1}
+    run = run_once(settings | {"max_steps": 2})
+    assert run.history("rewards/judge/mean") == run.history("reward")
+    first, second = run.history("kl")
+    assert first == pytest.approx(0.0, abs=1e-6)
+    assert second > 1e-4
+    settings["trl"]["reward_funcs"] = [f"{folder}s"]
+    with pytest.raises(FtlError, match="cannot load the reward model"):
+        run_once(settings)
 
 
 @pytest.mark.slow
