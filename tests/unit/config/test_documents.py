@@ -35,7 +35,7 @@ def test_schema_is_flat_and_closed() -> None:
     assert {"exclusiveMinimum": 0, "type": "number"} in rate["anyOf"]
     assert {"type": "null"} in rate["anyOf"]
     assert rate["description"].startswith("Peak learning rate.")
-    assert schema["properties"]["relora"]["deprecated"] is True
+    assert schema["properties"]["fp8"]["deprecated"] is True
     assert (
         schema["properties"]["flash_attention"]["description"]
         == "Old spelling: write attn_implementation: flash_attention_2."

@@ -125,7 +125,7 @@ def test_describe_shows_values_with_their_origin() -> None:
     assert (rows["launch.nodes"].value, str(rows["launch.nodes"].origin)) == (2, "config.yml:8")
     assert "lora_mlp_kernel" in rows, "it was set"
     assert "liger_rope" in rows
-    assert "relora" not in rows, "neither set nor implemented"
+    assert "fp8" not in rows, "neither set nor implemented"
 
 
 def test_empty_partial_config_is_all_defaults() -> None:
