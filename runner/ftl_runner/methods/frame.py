@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +94,7 @@ def run_trainer(context: RunContext, setup: Setup, trainer: Any, callbacks: Sequ
         if isinstance(setup.prepared.train, StreamSet):
             restore_position(trainer.get_train_dataloader(), Path(resume_folder), context.ranks.rank)
     _announce(context, trainer, setup)
+    gc.freeze()  # what is loaded by now stays: the Trainer's collections of garbage need not look through it
     with context.clock.measure("train"):
         trainer.train(resume_from_checkpoint=resume_folder)
     outcome = Outcome("stopped" if stop.stopped else "succeeded", trainer.state.global_step, setup.schedule.total_steps)
