@@ -184,11 +184,12 @@ learning_rate: 1e-4
 
 
 def test_preparing_knows_keys_that_training_does_not_yet() -> None:
-    assert load_text(CONFIG, data_only=True).config.preference.rl == "dpo"
+    text = CONFIG + "ebft: {mode: strided}\n"
+    assert load_text(text, data_only=True).config.preference.rl == "dpo"
     with pytest.raises(ConfigError) as caught:
-        load_text(CONFIG)
+        load_text(text)
     refused = {problem.key for problem in caught.value.problems if problem.severity == "error"}
-    assert refused == {"rl", "max_prompt_len", "datasets[0].field_chosen"}
+    assert refused == {"ebft", "datasets[0].field_chosen"}
     with pytest.raises(ConfigError, match="not yet supported: FP8 training"):
         load_text(CONFIG + "fp8: true\n", data_only=True)
 
