@@ -57,8 +57,8 @@ SAME: dict[str, dict[str, Any]] = {
 }
 """Keys of how rows become batches, or where sets lie: the set is the same."""
 
-ELSEWHERE = {"datasets", "streaming", "pretraining_dataset", "chat_template", "chat_template_jinja"}
-"""Tested with the entries below, or (streams) never prepared."""
+ELSEWHERE = {"datasets", "streaming", "pretraining_dataset", "chat_template", "chat_template_jinja", "max_prompt_len"}
+"""Tested with the entries below or in test_preference_sets.py, or (streams) never prepared."""
 
 ENTRY_CHANGES: dict[str, Any] = {
     "split": "train[:50%]",
@@ -83,6 +83,9 @@ ENTRY_CHANGES: dict[str, Any] = {
     "split_thinking": True,
     "chat_template_kwargs": {"x": 1},
     "input_transform": "copy.copy",
+    "step_separator": " ",
+    "max_completion_length": 5,
+    "train_on_last_step_only": True,
 }
 
 ENTRY_SAME: dict[str, Any] = {"preprocess_shards": 2, "trust_remote_code": True}
