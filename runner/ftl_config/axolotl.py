@@ -33,8 +33,7 @@ OURS = frozenset(
 """Keys that Axolotl does not have (or, for bitsandbytes, has only inside bnb_config_kwargs)."""
 
 _UNSUPPORTED = {
-    "preference tuning and reinforcement learning": """
-        ebft""",
+    "preference tuning and reinforcement learning": "ebft",
     "image and audio models": """
         processor_type processor_kwargs image_size image_resize_algorithm role_boundaries freeze_mm_modules
         skip_prepare_dataset""",

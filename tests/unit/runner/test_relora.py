@@ -188,8 +188,10 @@ def test_optimizer_forgets_a_share(method: str, ratio: float) -> None:
 
 
 def test_optimizer_of_8_bits_forgets() -> None:
-    from bitsandbytes.optim import AdamW8bit
+    from bitsandbytes.optim import AdamW8bit, GlobalOptimManager
 
+    # Another test's Trainer asks for 32 bits for parameters by their id, which one of these may have got.
+    GlobalOptimManager.get_instance().initialize()
     optimizer, (forgotten, _) = stepped(AdamW8bit, size=80)  # smaller ones are held in 32 bits
     assert optimizer.state[forgotten]["state1"].dtype == torch.uint8
     prune_state(optimizer, [forgotten], "magnitude", 1.0, seed=5)
