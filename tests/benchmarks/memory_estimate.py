@@ -24,7 +24,7 @@ from tests.benchmarks.settings import FOLDER, model
 STEPS = 2
 MMAP_THRESHOLD = "65536"
 """glibc hands back at once what is larger, if told so. By itself it keeps much of what was freed, which is no need of
-the training's, and nothing that a GPU's allocator does; set MALLOC_MMAP_THRESHOLD_=33554432 to see how much."""
+the training's, and nothing that a GPU's allocator does; `python -m tests.benchmarks.memory_estimate` shows how much."""
 MIB = 2**20
 _SHAPE = {
     "hidden_size": 576,
