@@ -173,14 +173,10 @@ _NEED_REFERENCE = ("dpo", "ipo", "kto", "grpo", "gdpo")
 
 
 def reference_is_the_released_model(config: Config) -> Iterator[Finding]:
-    """The reference model is the base with the adapter switched off: nothing may have changed the base."""
+    """The reference model is the base with the adapter switched off, or a copy of the start (PiSSA, OLoRA)."""
     adapter, rl = config.adapter, config.preference.rl
     if rl not in _NEED_REFERENCE or adapter.adapter is None:
         return
-    start = adapter.peft_init_lora_weights
-    if isinstance(start, str) and start.startswith(("pissa", "olora")):
-        message = f"{start} changes the base, which is the reference model of {rl}"
-        yield error(message, "peft_init_lora_weights", "rl", hint="gaussian and orthogonal leave it alone")
     if adapter.relora:
         yield error(f"changes the base, which is the reference model of {rl}", "relora", "rl")
     if adapter.loftq_bits is not None:

@@ -42,7 +42,6 @@ ADAPTERS: list[Case] = [
     ("loftq_fits", "adapter: lora\nload_in_8bit: true\npeft: {loftq_config: {loftq_bits: 4}}", "peft.loftq_config.loftq_bits", "4 does not fit load_in_8bit"),
     ("loftq_fits", "adapter: lora\npeft_init_lora_weights: olora\npeft: {loftq_config: {}}", "peft_init_lora_weights", "both say how the adapter starts"),
     ("loftq_fits", "adapter: lora\npeft_use_dora: true\npeft: {loftq_config: {}}", "peft_use_dora", "cannot be combined with loftq_config"),
-    ("reference_is_the_released_model", "rl: dpo\nadapter: lora\npeft_init_lora_weights: pissa", "peft_init_lora_weights", "the reference model of dpo"),
     ("reference_is_the_released_model", "rl: kto\nadapter: lora\npeft: {loftq_config: {}}", "peft", "the reference model of kto"),
     ("reference_is_the_released_model", "rl: dpo\nadapter: lora\nrelora: true\njagged_restart_steps: 50", "relora", "the reference model of dpo"),
     ("learning_rate_groups_or_loraplus", "adapter: lora\nloraplus_lr_ratio: 16\nlr_groups: [{name: a, modules: [b], lr: 1e-5}]", "lr_groups", "cannot be combined"),

@@ -83,6 +83,8 @@ ENTRY_CHANGES: dict[str, Any] = {
     "split_thinking": True,
     "chat_template_kwargs": {"x": 1},
     "input_transform": "copy.copy",
+    "field_chosen": "better",
+    "field_rejected": "worse",
     "step_separator": " ",
     "max_completion_length": 5,
     "train_on_last_step_only": True,

@@ -23,7 +23,7 @@ from ftl_runner.methods.reward_model import reward_options
 from ftl_runner.models.adapter import lora_config
 from ftl_runner.models.heads import default_class
 from tests.unit.runner.one_run import run_once, write_rows
-from tests.unit.runner.snippets import config_of
+from tests.unit.runner.snippets import config_of, tiny_llama
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 LORA = {"adapter": "lora", "lora_r": 4, "lora_alpha": 8, "lora_dropout": 0.1, "lora_target_linear": True}
@@ -54,14 +54,14 @@ def test_arguments_from_keys() -> None:
 def test_class_and_task_follow_the_method(lines: str, name: str, task: str) -> None:
     config = config_of(lines + "adapter: lora\nlora_target_modules: [q_proj]\n")
     assert default_class(config) == name
-    made = lora_config(config, None)
+    made = lora_config(config, tiny_llama())
     assert made.task_type == task
     assert made.exclude_modules == (None if task == "CAUSAL_LM" else {"score"})
 
 
 def test_a_pattern_of_exclusions_keeps_the_head_out_too() -> None:
     lines = "reward_model: true\nadapter: lora\nlora_target_modules: [q_proj]\nlora_exclude_modules: '.*up_proj'\n"
-    assert lora_config(config_of(lines), None).exclude_modules == r"(?:.*up_proj)|(?:.*\.)?score"
+    assert lora_config(config_of(lines), tiny_llama()).exclude_modules == r"(?:.*up_proj)|(?:.*\.)?score"
 
 
 def pairs(count: int, seed: int) -> list[dict[str, str]]:
