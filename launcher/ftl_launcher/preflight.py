@@ -177,6 +177,10 @@ def _package_problems(loaded: LoadedConfig) -> Iterator[Problem]:
     package = optimizer_package(name)
     if package is not None and importlib.util.find_spec(package[0]) is None:  # looks for the file, imports nothing
         yield _problem(loaded, "optimizer", f"{name} needs the package {package[1]}", f"pip install {package[1]}")
+    preference = loaded.config.preference
+    key = "rl" if preference.rl else "reward_model" if preference.reward_model else None
+    if key is not None and importlib.util.find_spec("trl") is None:
+        yield _problem(loaded, key, "needs the package trl", "pip install 'ftl-tune[preference]'")
 
 
 def _functions(loaded: LoadedConfig) -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ METHODS = {
     "gdpo": "ftl_runner.methods.grpo",
 }
 
+_WITHOUT_TRL = ("sft", "process_reward_model")
+
 
 def method_name(config: Config) -> str:
     """``process_reward_model``, ``reward_model``, the value of ``rl``, or ``sft``."""
@@ -38,9 +41,11 @@ def load_method(name: str) -> Callable[[RunContext], Outcome]:
     """The ``run`` function of a method; its module is imported only now.
 
     Raises:
-        FtlError: there is no such method (the launcher's rules say so first).
+        FtlError: there is no such method (the launcher's rules say so first), or TRL is not installed.
     """
     if name not in METHODS:
         raise FtlError(f"not yet supported: training with {name}", f"known are {', '.join(METHODS)}", exit_code=2)
+    if name not in _WITHOUT_TRL and importlib.util.find_spec("trl") is None:
+        raise FtlError(f"{name} needs the package trl", "pip install 'ftl-tune[preference]'", exit_code=2)
     run: Callable[[RunContext], Outcome] = importlib.import_module(METHODS[name]).run
     return run

@@ -29,9 +29,9 @@ def run(context: RunContext) -> Outcome:
 
 
 def _arguments_class() -> type:
-    from ftl_runner.trainer.trl_package import trl_class
+    from trl import GRPOConfig
 
-    return trl_class("GRPOConfig")
+    return GRPOConfig  # type: ignore[no-any-return]
 
 
 def _check_rows(rows: Any, arguments: Any) -> None:

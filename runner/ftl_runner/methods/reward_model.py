@@ -31,9 +31,9 @@ def reward_options(config: Config) -> dict[str, Any]:
 
 
 def _arguments_class() -> type:
-    from ftl_runner.trainer.trl_package import trl_class
+    from trl import RewardConfig
 
-    return trl_class("RewardConfig")
+    return RewardConfig  # type: ignore[no-any-return]
 
 
 def _make_trainer(context: RunContext, setup: Setup, model: Any) -> Any:

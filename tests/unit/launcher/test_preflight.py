@@ -67,6 +67,8 @@ def test_package_that_an_optimizer_needs(tmp_path: Path, monkeypatch: pytest.Mon
     found = problems_of(tmp_path, "--optimizer", "schedule_free_adamw")
     assert found == {"optimizer": "schedule_free_adamw needs the package schedulefree | pip install schedulefree"}
     assert problems_of(tmp_path, "--optimizer", "muon") == {}
+    found = problems_of(tmp_path, "--rl", "dpo")
+    assert found == {"rl": "needs the package trl | pip install 'ftl-tune[preference]'"}
 
 
 def test_empty_dataset_file(tmp_path: Path) -> None:
