@@ -17,11 +17,10 @@ class CountedTokens(RecordsSteps, Trainer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         model: Any = kwargs.get("model")
-        types = [] if model is None else [(p, p.dtype) for p in model.parameters() if p.requires_grad]
+        weights = {} if model is None else {name: p.data for name, p in model.named_parameters() if p.requires_grad}
         super().__init__(*args, **kwargs)
-        for parameter, dtype in types:
-            # On a quantized base TRL turns what is trained into bfloat16, whatever the configuration says.
-            parameter.data = parameter.data.to(dtype)
+        if model is not None:
+            _restore_precision(model, weights)
         self.token_count = TokenCount(record=self.step_record)
 
     def get_batch_samples(
@@ -39,3 +38,10 @@ class CountedTokens(RecordsSteps, Trainer):  # type: ignore[misc]
 
     def _send_telemetry(self) -> None:
         """TRL reports the model's architecture and the machine to its makers; nothing of a run leaves it here."""
+
+
+def _restore_precision(model: Any, weights: dict[str, torch.Tensor]) -> None:
+    """TRL rounds an adapter on a quantized base to bfloat16, in which small steps are lost; ours stays as it was."""
+    for name, parameter in model.named_parameters():
+        if name in weights and parameter.dtype != weights[name].dtype:
+            parameter.data = weights[name].to(parameter.device)

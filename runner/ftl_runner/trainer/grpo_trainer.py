@@ -15,9 +15,10 @@ from ftl_runner.checkpoints.manifest import FOLDER_PREFIX
 from ftl_runner.context import RunContext
 from ftl_runner.trainer.configured import OptimizerFromConfig
 from ftl_runner.trainer.counted_tokens import CountedTokens
+from ftl_runner.trainer.reference_model import PlainCheckpoints
 
 
-class GrpoTrainer(OptimizerFromConfig, CountedTokens, trl.GRPOTrainer):  # type: ignore[misc]
+class GrpoTrainer(OptimizerFromConfig, CountedTokens, PlainCheckpoints, trl.GRPOTrainer):  # type: ignore[misc]
     """Logs ``reward``, its parts by function, the lengths of answers, entropy and clipping, as TRL does.
 
     TRL counts micro-batches in ``_step`` and keeps the answers of a generation in ``_buffered_inputs``; both begin

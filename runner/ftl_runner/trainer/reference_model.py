@@ -16,7 +16,25 @@ _COPY = "ref"
 """What TRL calls the frozen copy of an adapter."""
 
 
-class WithReference(Trainer):  # type: ignore[misc]
+class PlainCheckpoints(Trainer):  # type: ignore[misc]
+    """Beside a trainer of TRL: checkpoints hold the trained adapter alone, without a model card."""
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """The trained adapter alone: the copy is made anew at each start, and resuming takes it for the other one."""
+        adapters = getattr(self.model, "peft_config", {})
+        copy = adapters.pop(_COPY, None)
+        try:
+            super()._save(output_dir, state_dict)
+        finally:
+            if copy is not None:
+                adapters[_COPY] = copy
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Without the model card that TRL writes beside each checkpoint."""
+        Trainer._save_checkpoint(self, model, trial)
+
+
+class WithReference(PlainCheckpoints, Trainer):  # type: ignore[misc]
     """Beside a trainer of TRL: ``class DpoTrainer(OptimizerFromConfig, CountedTokens, WithReference, DPOTrainer)``.
 
     Args:
@@ -29,25 +47,11 @@ class WithReference(Trainer):  # type: ignore[misc]
     """Names of the log-probabilities that ``precompute_ref_log_probs`` adds to each row."""
 
     def __init__(self, *args: Any, model: Any, adapter_starts_at_zero: bool = True, **kwargs: Any) -> None:
-        adapter = hasattr(model, "peft_config")
-        weights = {name: value.data for name, value in model.named_parameters() if adapter and value.requires_grad}
         super().__init__(*args, model=model, **kwargs)
-        if adapter:
-            _restore_precision(model, weights)
         if adapter_starts_at_zero and _COPY in getattr(model, "peft_config", {}):
             model.delete_adapter(_COPY)
         if self.precompute_ref_logps:
             self.ref_model = None
-
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """The trained adapter alone: the copy is made anew at each start, and resuming takes it for the other one."""
-        adapters = getattr(self.model, "peft_config", {})
-        copy = adapters.pop(_COPY, None)
-        try:
-            super()._save(output_dir, state_dict)
-        finally:
-            if copy is not None:
-                adapters[_COPY] = copy
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         """Ours is tokenized and cut already."""
@@ -76,17 +80,3 @@ class WithReference(Trainer):  # type: ignore[misc]
         if self._precompute_engine is None:
             self._precompute_engine = prepare_deepspeed(self.model, self.accelerator)
         return self._precompute_engine
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Without the model card that TRL writes beside each checkpoint."""
-        Trainer._save_checkpoint(self, model, trial)
-
-    def _send_telemetry(self) -> None:
-        """TRL reports model type and hardware to Hugging Face; a run tells nobody about itself."""
-
-
-def _restore_precision(model: Any, weights: dict[str, torch.Tensor]) -> None:
-    """TRL rounds an adapter on a quantized base to bfloat16, in which small steps are lost; ours stays as it was."""
-    for name, parameter in model.named_parameters():
-        if name in weights and parameter.dtype != weights[name].dtype:
-            parameter.data = weights[name].to(parameter.device)

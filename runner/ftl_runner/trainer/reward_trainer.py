@@ -6,7 +6,8 @@ import trl
 
 from ftl_runner.trainer.configured import OptimizerFromConfig
 from ftl_runner.trainer.counted_tokens import CountedTokens
+from ftl_runner.trainer.reference_model import PlainCheckpoints
 
 
-class RewardTrainer(OptimizerFromConfig, CountedTokens, trl.RewardTrainer):  # type: ignore[misc]
+class RewardTrainer(OptimizerFromConfig, CountedTokens, PlainCheckpoints, trl.RewardTrainer):  # type: ignore[misc]
     """Logs ``accuracy`` (pairs whose better answer scores higher), ``margin`` and mean, least and greatest reward."""

@@ -134,7 +134,7 @@ def test_adapter_and_head_are_resumed_saved_and_merged(reward_settings: dict[str
     torch.testing.assert_close(scores_of(merged.eval(), tokenizer), scores, rtol=1e-4, atol=1e-5)
     with pytest.raises(FtlError, match="scores text and writes none"):
         run_inference(config, chat=False, max_new_tokens=1)
-    with pytest.raises(FtlError, match="no measure of reward_model"):
+    with pytest.raises(FtlError, match="not what reward_model trains"):
         evaluate(config)
 
 
