@@ -60,14 +60,14 @@ def test_a_model_that_would_leak_is_refused_before_any_work(
 ) -> None:
     from transformers import AutoConfig
 
-    model = tmp_path / "falcon"
+    model = tmp_path / "mpt"
     shutil.copytree(tiny_config["base_model"], model, ignore=shutil.ignore_patterns("config.json", "*.safetensors"))
-    AutoConfig.for_model("falcon").save_pretrained(model)
+    AutoConfig.for_model("mpt").save_pretrained(model)
     settings = {**tiny_config, "base_model": str(model), "sample_packing": True, "deepspeed": None}
     result = ftl.run("train", str(write_config(tmp_path / "config.yml", settings)), check=False)
     text = result.stdout + result.stderr
     assert result.returncode == 2, text
-    assert "sample_packing cannot be used with models of type falcon" in text
+    assert "sample_packing cannot be used with models of type mpt" in text
     assert "sample_packing: false" in text
     assert "Traceback" not in text
     assert not (tmp_path / "prepared").exists()

@@ -64,7 +64,7 @@ def test_a_set_is_prepared_and_shown(
     keys: str, type_: str, row: Any, says: tuple[str, ...], ftl: Ftl, tmp_path: Path, tiny_model: Path
 ) -> None:
     write(tmp_path, tiny_model, type_, keys, [row])
-    shown = ftl.run("preprocess", "config.yml", "--debug").stdout
+    shown = ftl.run("preprocess", "config.yml", "--debug", "--micro-batch-size", "2").stdout
     for wanted in says:
         assert wanted in shown, shown
     assert list((tmp_path / "prepared").glob("*/train.arrow"))
