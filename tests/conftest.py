@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.services.s3 import ROOT, S3_CREDENTIALS, S3Server, running_s3_server
+from tests.tiny_llama import write_tiny_llama
 
 DATA = ROOT / "templates/examples/data/answer_why_try.jsonl"
 
@@ -56,27 +57,10 @@ def smollm2() -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama of 2 layers with SmolLM2's tokenizer: trains in milliseconds a step."""
-    import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers import AutoTokenizer
 
     target = tmp_path_factory.mktemp("models") / "tiny-llama"
-    tokenizer = AutoTokenizer.from_pretrained(smollm2)
-    torch.manual_seed(0)
-    settings = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=1024,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    LlamaForCausalLM(settings).save_pretrained(target)
-    tokenizer.save_pretrained(target)
+    write_tiny_llama(target, AutoTokenizer.from_pretrained(smollm2))
     return target
 
 

@@ -10,9 +10,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ftl_config.errors import FtlError
+from ftl_launcher.s3_client import s3_client
 
-_CONNECT_TIMEOUT_S = 5
-_READ_TIMEOUT_S = 15
+_QUICK = {"connect_timeout": 5, "read_timeout": 15, "retries": {"total_max_attempts": 2}}
+"""A launch waits for the answer."""
 
 _CREDENTIAL_CODES = frozenset(
     {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "AuthorizationHeaderMalformed"}
@@ -46,14 +47,14 @@ def _check_folder(path: Path) -> None:
 
 def _check_s3(uri: str, secrets: Mapping[str, str]) -> str | None:
     try:
-        import boto3
+        import boto3  # noqa: F401 - botocore alone, which other packages bring, is not enough
         from botocore import exceptions
     except ImportError:
         return "boto3 is not installed here, so the checkpoint bucket was not looked at (pip install boto3)"
     parts = urlsplit(uri)
     bucket, key = parts.netloc, f"{parts.path.lstrip('/')}/.ftl-write-test-{uuid.uuid4().hex[:8]}".lstrip("/")
     try:
-        client = _client(boto3, secrets)
+        client = s3_client(secrets, **_QUICK)
         client.put_object(Bucket=bucket, Key=key, Body=b"ftl")
         client.delete_object(Bucket=bucket, Key=key)
     except exceptions.ClientError as error:
@@ -71,17 +72,6 @@ def _check_s3(uri: str, secrets: Mapping[str, str]) -> str | None:
     except (exceptions.BotoCoreError, ValueError) as error:
         raise FtlError(f"the checkpoint bucket cannot be used: {error}", hint=f"given: {uri}") from error
     return None
-
-
-def _client(boto3: Any, secrets: Mapping[str, str]) -> Any:
-    """Credentials of the run where it has its own, else boto3's usual chain."""
-    from botocore.config import Config
-
-    config = Config(connect_timeout=_CONNECT_TIMEOUT_S, read_timeout=_READ_TIMEOUT_S, retries={"total_max_attempts": 2})
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
-    own = {name: secrets[name.upper()] for name in names if name.upper() in secrets}
-    return boto3.client("s3", region_name=region, config=config, **own)
 
 
 def _client_error(error: Any, bucket: str, uri: str) -> FtlError:

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from ftl_config.errors import FtlError
+from ftl_launcher.s3_client import s3_client
 
 FINAL = "final"
+_PATIENT = {
+    "retries": {"mode": "adaptive", "total_max_attempts": 6},
+    "connect_timeout": 10,
+    "read_timeout": 60,
+}
 _MANIFEST = "ftl_manifest.json"
 _CHECKPOINT = "checkpoint-"
 
@@ -163,16 +168,12 @@ class _S3Files:
 
     def __init__(self, uri: str) -> None:
         try:
-            import boto3
-            from botocore.config import Config
+            self._client = s3_client({}, **_PATIENT)
         except ImportError as error:
             raise FtlError(f"{uri}: boto3 is not installed here", hint="pip install boto3") from error
         self.uri = uri.rstrip("/")
         self._bucket, _, prefix = self.uri.removeprefix("s3://").partition("/")
         self._prefix = f"{prefix}/" if prefix else ""
-        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-        config = Config(retries={"mode": "adaptive", "total_max_attempts": 6}, connect_timeout=10, read_timeout=60)
-        self._client: Any = boto3.client("s3", region_name=region, config=config)
 
     def list(self) -> Iterator[RemoteFile]:
         with _faults_named(self.uri):

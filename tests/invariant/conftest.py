@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import DATA
 from tests.e2e.ftl_cli import Ftl
+from tests.tiny_llama import write_tiny_llama
 
 
 @pytest.fixture(scope="session")
@@ -25,30 +26,8 @@ def mini_model(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     texts = [turn["content"] for line in DATA.read_text().splitlines() for turn in json.loads(line)["messages"]]
     tokenizer = AutoTokenizer.from_pretrained(smollm2).train_new_from_iterator(texts, 512)
     for folder, tied in ((target, True), (target.with_name("mini-llama-untied"), False)):
-        write_model(folder, tokenizer, tied=tied)
+        write_tiny_llama(folder, tokenizer, tied=tied)
     return target
-
-
-def write_model(target: Path, tokenizer: Any, *, tied: bool) -> None:
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    settings = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=1024,
-        tie_word_embeddings=tied,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    LlamaForCausalLM(settings).save_pretrained(target)
-    tokenizer.save_pretrained(target)
 
 
 @pytest.fixture(scope="module")

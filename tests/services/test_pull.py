@@ -10,23 +10,15 @@ from typing import Any
 import boto3
 import pytest
 
-from ftl_launcher.records import RunStore, new_record
+from ftl_launcher.records import RunStore
 from tests.e2e.ftl_cli import Ftl
+from tests.unit.launcher.plans import plan_of, record_of
 
 pytestmark = pytest.mark.slow
 
 
 def record_run(home: Path, uri: str) -> None:
-    record = new_record(
-        name="one",
-        backend="ray",
-        handle="ray+http://127.0.0.1:1/ftl-one-1",
-        config_digest="d",
-        config_yaml="",
-        plan="{}",
-        checkpoint_uri=uri,
-        submitter="1:1",
-    )
+    record = record_of(plan_of(name="one"), checkpoint_uri=uri)
     RunStore(home / "runs.sqlite3").create(record)
 
 

@@ -151,7 +151,7 @@ def _precision(config: Config, now: Estimate) -> Iterator[tuple[dict[str, Any], 
 
 def _optimizers(config: Config, now: Estimate) -> Iterator[tuple[dict[str, Any], str]]:
     distributed = config.distributed
-    sharded = distributed.deepspeed is not None or distributed.fsdp or distributed.fsdp_config
+    sharded = distributed.deepspeed is not None or distributed.fsdp_key
     if config.training.optimizer.startswith("adamw") and "8bit" not in config.training.optimizer and not sharded:
         yield {"optimizer": "adamw_8bit"}, "needs bitsandbytes"
     if config.training.optimizer != "adafactor" and config.adapter.adapter is None and not sharded:
@@ -159,8 +159,7 @@ def _optimizers(config: Config, now: Estimate) -> Iterator[tuple[dict[str, Any],
 
 
 def _sharding(config: Config, now: Estimate, quantized: bool) -> Iterator[tuple[dict[str, Any], str]]:
-    distributed = config.distributed
-    if quantized or distributed.fsdp or distributed.fsdp_config or not now.device.is_gpu:
+    if quantized or config.distributed.fsdp_key or not now.device.is_gpu:
         return
     if now.num_devices > 1:
         yield {"deepspeed": "zero2.json"}, ""

@@ -47,7 +47,7 @@ def sharding(config: Config, numbers: NumberFormat, num_devices: int, root: Path
     keys = config.distributed
     if keys.deepspeed is not None:
         return _deepspeed(_settings(keys.deepspeed, root), numbers, num_devices, hidden)
-    if keys.fsdp or keys.fsdp_config:
+    if keys.fsdp_key:
         return _fsdp(config, numbers, num_devices)
     return Sharding("DDP" if num_devices > 1 else "one device")
 

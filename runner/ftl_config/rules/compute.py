@@ -23,15 +23,6 @@ _INDUCTOR_FLAGS = frozenset(
 _ADAM_LIKE = ("adam", "ademamix", "adopt", "muon", "lamb", "apollo", "galore", "lion", "came")
 
 
-def fsdp_key(config: Config) -> str | None:
-    """The key that asks for FSDP."""
-    distributed = config.distributed
-    for key, value in (("fsdp_config", distributed.fsdp_config), ("fsdp", distributed.fsdp)):
-        if value:
-            return key
-    return "fsdp_version" if distributed.fsdp_version else None
-
-
 def one_number_format(config: Config) -> Iterator[Finding]:
     """Formats exclude each other; `bf16: auto` gives way to what is asked for."""
     precision = config.precision
@@ -47,7 +38,7 @@ def one_number_format(config: Config) -> Iterator[Finding]:
 
 def fp8_gather_needs_fsdp2(config: Config) -> Iterator[Finding]:
     """FSDP gathers in FP8 only where FSDP gathers."""
-    if config.precision.fp8_enable_fsdp_float8_all_gather and not fsdp_key(config):
+    if config.precision.fp8_enable_fsdp_float8_all_gather and not config.distributed.fsdp_key:
         yield error("needs fsdp_version: 2", "fp8_enable_fsdp_float8_all_gather", "fsdp_version")
 
 
@@ -202,7 +193,7 @@ def projected_optimizer_needs_modules(config: Config) -> Iterator[Finding]:
 def optimizer_can_be_sharded(config: Config) -> Iterator[Finding]:
     """Optimizers whose kernels take whole tensors only, or only FSDP2's."""
     optimizer = config.training.optimizer
-    fsdp = fsdp_key(config)
+    fsdp = config.distributed.fsdp_key
     if fsdp and optimizer in ("adamw_8bit", "adamw_bnb_8bit"):
         hint = "optimizer: adamw_torch_8bit works"
         yield error(f"{optimizer} cannot be combined with FSDP", "optimizer", fsdp, hint=hint)
@@ -216,7 +207,7 @@ def optimizer_can_be_sharded(config: Config) -> Iterator[Finding]:
 
 def deepspeed_or_fsdp(config: Config) -> Iterator[Finding]:
     """Both shard the model."""
-    fsdp = fsdp_key(config)
+    fsdp = config.distributed.fsdp_key
     if config.distributed.deepspeed and fsdp:
         yield error(f"cannot be combined with {fsdp}", "deepspeed", fsdp, hint="keep one of the two")
 
@@ -240,7 +231,7 @@ def fsdp_settings_fit(config: Config) -> Iterator[Finding]:
 
 def float32_norms_need_fsdp(config: Config) -> Iterator[Finding]:
     """Without FSDP2 there is no sharding policy to give the norms."""
-    if config.distributed.fp32_norms and fsdp_key(config) is None:
+    if config.distributed.fp32_norms and config.distributed.fsdp_key is None:
         yield error("needs fsdp_version: 2", "fp32_norms", "fsdp_version")
 
 

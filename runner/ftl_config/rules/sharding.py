@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from ftl_config.deepspeed import shipped_name
-from ftl_config.rules.compute import fsdp_key
 from ftl_config.rules.registry import Finding, Rule, error, warning
 from ftl_config.schema.config import Config
 from ftl_config.suggest import did_you_mean
@@ -51,7 +50,7 @@ def fsdp_saves_what_it_can(config: Config) -> Iterator[Finding]:
 def best_model_can_be_loaded(config: Config) -> Iterator[Finding]:
     """A sharded run loads the best checkpoint with its optimizer."""
     saving = config.checkpointing
-    sharded = "deepspeed" if config.distributed.deepspeed else fsdp_key(config)
+    sharded = "deepspeed" if config.distributed.deepspeed else config.distributed.fsdp_key
     if sharded and saving.save_only_model and saving.load_best_model_at_end:
         message = f"cannot be combined with load_best_model_at_end and {sharded}"
         yield error(message, "save_only_model", "load_best_model_at_end", sharded)

@@ -103,3 +103,12 @@ class DistributedSection(Section):
     """Axolotl's internal value; the launcher sets it."""
     device: str | None = None
     """Axolotl's internal value; the runner picks the device."""
+
+    @property
+    def fsdp_key(self) -> str | None:
+        """The key that asks for FSDP; ``fsdp_version: 2`` alone does."""
+        if self.fsdp_config is not None:
+            return "fsdp_config"
+        if self.fsdp:
+            return "fsdp"
+        return "fsdp_version" if self.fsdp_version else None

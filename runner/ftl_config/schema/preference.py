@@ -251,3 +251,8 @@ class PreferenceSection(Section):
     """Energy-based fine-tuning."""
     beta: NonNegative | None = None
     """Old spelling of trl.beta; goes before rl_beta."""
+
+    def beta_or(self, default: float) -> float:
+        """``trl.beta`` (or its old spelling ``beta``) goes before ``rl_beta``, as in Axolotl."""
+        given = (self.trl.beta if self.trl else None, self.beta, self.rl_beta)
+        return next((value for value in given if value is not None), default)

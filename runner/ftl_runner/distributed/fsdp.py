@@ -28,15 +28,9 @@ _BY_TRAINER = (
 """Settings that transformers reads under our names."""
 
 
-def uses_fsdp(config: Config) -> bool:
-    """Whether any key asks for FSDP; ``fsdp_version: 2`` alone does."""
-    keys = config.distributed
-    return bool(keys.fsdp) or keys.fsdp_config is not None or keys.fsdp_version is not None
-
-
 def fsdp_arguments(config: Config, world_size: int) -> dict[str, Any]:
     """``fsdp`` and ``fsdp_config`` for ``TrainingArguments``; empty where there is nothing to shard over."""
-    if not uses_fsdp(config):
+    if config.distributed.fsdp_key is None:
         return {}
     if world_size == 1:
         logger.warning("fsdp: one process has nothing to shard; for N: --launcher torchrun -- --nproc_per_node=N")
@@ -83,7 +77,7 @@ def check_shardable(config: Config, model: Any) -> None:
         FtlError: a layer class that the model does not have, or an embedding that is trained beside an adapter and
             tied to one that is not: Accelerate would tie the two.
     """
-    if not uses_fsdp(config):
+    if config.distributed.fsdp_key is None:
         return
     _check_wrapped_classes(config, model)
     saved = set(config.adapter.lora_modules_to_save or ())

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ftl_runner.distributed.fsdp import uses_fsdp
-
 if TYPE_CHECKING:
     from ftl_config import Config
 
@@ -75,7 +73,7 @@ def collective_backend(config: Config, *, use_gpu: bool) -> str:
     """What carries collectives. FSDP has some over CPU tensors on GPUs too: of what it offloads."""
     if not use_gpu:
         return "gloo"
-    return "cpu:gloo,cuda:nccl" if uses_fsdp(config) else "nccl"
+    return "cpu:gloo,cuda:nccl" if config.distributed.fsdp_key else "nccl"
 
 
 def join_ranks(config: Config) -> Ranks:

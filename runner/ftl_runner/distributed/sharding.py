@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from ftl_runner.distributed.fsdp import uses_fsdp
-
 if TYPE_CHECKING:
     from ftl_config import Config
 
@@ -16,4 +14,4 @@ def sharding_of(config: Config, world_size: int) -> Sharding | None:
     """None where every rank holds everything: DDP, or one process."""
     if config.distributed.deepspeed is not None:
         return "deepspeed"
-    return "fsdp" if uses_fsdp(config) and world_size > 1 else None
+    return "fsdp" if config.distributed.fsdp_key and world_size > 1 else None

@@ -8,14 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ftl_runner.context import Outcome, RunContext
-from ftl_runner.methods.frame import Setup, load_model, run_trainer, set_up
-from ftl_runner.methods.preference import (
-    adapter_starts_at_zero,
-    check_head,
-    keep_head_fused,
-    load_reference,
-    trl_options,
-)
+from ftl_runner.methods.frame import Setup, run_trainer, set_up, trainer_parts
+from ftl_runner.methods.preference import adapter_starts_at_zero, load_reference, load_scored_model, trl_options
 
 if TYPE_CHECKING:
     from ftl_config import Config
@@ -23,10 +17,8 @@ if TYPE_CHECKING:
 
 def run(context: RunContext) -> Outcome:
     """Prepare the pairs, load the model and its reference, train, save and report."""
-    setup = set_up(context, _arguments_class, dpo_options(context.config))
-    keep_head_fused(setup.arguments)
-    base, model = load_model(context, setup)
-    check_head(context.config, base)
+    setup = set_up(context, "DPOConfig", dpo_options(context.config))
+    model = load_scored_model(context, setup)
     trainer = _make_trainer(context, setup, model, load_reference(context, setup))
     return run_trainer(context, setup, trainer)
 
@@ -43,22 +35,11 @@ def dpo_options(config: Config) -> dict[str, Any]:
     }
 
 
-def _arguments_class() -> type:
-    from trl import DPOConfig
-
-    return DPOConfig  # type: ignore[no-any-return]
-
-
 def _make_trainer(context: RunContext, setup: Setup, model: Any, reference: Any | None) -> Any:
     from ftl_runner.trainer.preference_trainers import DpoTrainer
 
     return DpoTrainer(
-        config=context.config,
-        model=model,
+        **trainer_parts(context, setup, model),
         ref_model=reference,
         adapter_starts_at_zero=adapter_starts_at_zero(context.config),
-        args=setup.arguments,
-        train_dataset=setup.prepared.train,
-        eval_dataset=setup.prepared.eval,
-        processing_class=setup.tokenizer,
     )

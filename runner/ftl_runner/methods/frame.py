@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,14 +42,14 @@ class Setup:
 
 def set_up(
     context: RunContext,
-    arguments_class: Callable[[], type] | None = None,
+    trl_config: str | None = None,
     options: dict[str, Any] | None = None,
     rows_an_epoch: Callable[[int], int] | None = None,
 ) -> Setup:
     """Prepare the data and make the arguments, which also sets DeepSpeed up: it comes before the model is loaded.
 
     Args:
-        arguments_class: gives a subclass of ``TrainingArguments``; imported only when it is called.
+        trl_config: name of TRL's class for the arguments; ``TrainingArguments`` where it is not given.
         options: arguments of that class beyond those of ``TrainingArguments``.
         rows_an_epoch: what an epoch trains on, from the rows of the data; the same number where it is not given.
     """
@@ -60,7 +61,7 @@ def set_up(
     if num_rows is not None and rows_an_epoch is not None:
         num_rows = rows_an_epoch(num_rows)
     schedule = make_schedule(config, num_rows, world_size)
-    kind = arguments_class() if arguments_class else None
+    kind = getattr(importlib.import_module("trl"), trl_config) if trl_config else None
     arguments = make_arguments(config, precision, schedule, world_size, kind=kind, options=options)
     return Setup(precision, tokenizer, prepared, schedule, arguments)
 
@@ -77,6 +78,18 @@ def load_model(context: RunContext, setup: Setup) -> tuple[Any, Any]:
         if warning := liger_warning(config, base.config.model_type, use_cpu=setup.precision.use_cpu):
             context.warn(warning)
         return base, add_adapter(base, config)
+
+
+def trainer_parts(context: RunContext, setup: Setup, model: Any) -> dict[str, Any]:
+    """What every trainer on a prepared set is made of, by the names of their arguments."""
+    return {
+        "config": context.config,
+        "model": model,
+        "args": setup.arguments,
+        "train_dataset": setup.prepared.train,
+        "eval_dataset": setup.prepared.eval,
+        "processing_class": setup.tokenizer,
+    }
 
 
 def run_trainer(context: RunContext, setup: Setup, trainer: Any, callbacks: Sequence[Any] = ()) -> Outcome:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ftl_config.errors import FtlError
 from ftl_runner.context import Outcome, RunContext
-from ftl_runner.methods.frame import Setup, load_model, run_trainer, set_up
+from ftl_runner.methods.frame import Setup, load_model, run_trainer, set_up, trainer_parts
+from ftl_runner.methods.preference import adapter_starts_at_zero
 
 if TYPE_CHECKING:
     from ftl_config import Config
@@ -16,22 +17,17 @@ if TYPE_CHECKING:
 def run(context: RunContext) -> Outcome:
     """Prepare prompts, load the model, answer and train (from the newest checkpoint where there is one), save."""
     from ftl_runner.trainer.grpo_arguments import answers_an_epoch, grpo_options
+    from ftl_runner.trainer.grpo_trainer import KeepRollouts
 
     config, ranks = context.config, context.ranks.world_size
     options = grpo_options(config, ranks)
-    setup = set_up(context, _arguments_class, options, lambda prompts: answers_an_epoch(config, ranks, prompts))
+    setup = set_up(context, "GRPOConfig", options, lambda prompts: answers_an_epoch(config, ranks, prompts))
     _check_rows(setup.prepared.train, setup.arguments)
     _set_template(config, setup)
     base, model = load_model(context, setup)
     _check_reference(config, base)
     trainer = _make_trainer(context, setup, model)
-    return run_trainer(context, setup, trainer, [_resumed(context, trainer)])
-
-
-def _arguments_class() -> type:
-    from trl import GRPOConfig
-
-    return GRPOConfig  # type: ignore[no-any-return]
+    return run_trainer(context, setup, trainer, [KeepRollouts(context, trainer)])
 
 
 def _check_rows(rows: Any, arguments: Any) -> None:
@@ -70,21 +66,18 @@ def _check_reference(config: Config, base: Any) -> None:
 
 def _make_trainer(context: RunContext, setup: Setup, model: Any) -> GrpoTrainer:
     from ftl_runner.trainer.grpo_trainer import GrpoTrainer
+    from ftl_runner.trainer.reference_model import drop_copied_adapter
 
     config, arguments = context.config, setup.arguments
     if config.model.model_revision:
         arguments.model_init_kwargs = {"revision": config.model.model_revision}  # the reference model's
     trainer = GrpoTrainer(
-        config=config,
-        model=model,
+        **trainer_parts(context, setup, model),
         reward_funcs=_judges(config),
-        args=arguments,
-        train_dataset=setup.prepared.train,
-        eval_dataset=setup.prepared.eval,
-        processing_class=setup.tokenizer,
         rollout_func=_rollout_function(config),
     )
-    _drop_copied_reference(config, model)
+    if adapter_starts_at_zero(config):
+        drop_copied_adapter(model)
     return trainer
 
 
@@ -107,22 +100,3 @@ def _rollout_function(config: Config) -> Any:
 
     trl, key = config.preference.trl, "trl.rollout_func"
     return import_object(trl.rollout_func, key, no_module(key)) if trl and trl.rollout_func else None
-
-
-def _drop_copied_reference(config: Config, model: Any) -> None:
-    """TRL copies the adapter to have its start as the reference; a fresh one is the base with the adapter off."""
-    keys = config.adapter
-    fresh = keys.lora_model_dir is None and not isinstance(keys.peft_init_lora_weights, str)
-    if fresh and "ref" in getattr(model, "peft_config", {}):
-        model.delete_adapter("ref")
-
-
-def _resumed(context: RunContext, trainer: GrpoTrainer) -> Any:
-    """The callback that keeps waiting answers, after the trainer was told where the last life stopped."""
-    from ftl_runner.trainer.grpo_trainer import SaveRollouts, rollouts_file
-
-    if (point := context.resume_from) is not None:
-        path = rollouts_file(context.output_dir / point.manifest.folder, context.ranks.rank)
-        if not trainer.restore_rollouts(path, point.step):
-            context.warn(f"{point.manifest.folder} does not hold the answers that were waiting: they are made anew")
-    return SaveRollouts(context, trainer)

@@ -9,14 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ftl_runner.context import Outcome, RunContext
-from ftl_runner.methods.frame import Setup, load_model, run_trainer, set_up
-from ftl_runner.methods.preference import (
-    adapter_starts_at_zero,
-    check_head,
-    keep_head_fused,
-    load_reference,
-    trl_options,
-)
+from ftl_runner.methods.frame import Setup, run_trainer, set_up, trainer_parts
+from ftl_runner.methods.preference import adapter_starts_at_zero, load_reference, load_scored_model, trl_options
 
 if TYPE_CHECKING:
     from ftl_config import Config
@@ -24,12 +18,10 @@ if TYPE_CHECKING:
 
 def run(context: RunContext) -> Outcome:
     """Prepare the answers, load the model and its reference, train, save and report."""
-    setup = set_up(context, _arguments_class, kto_options(context.config))
-    keep_head_fused(setup.arguments)
+    setup = set_up(context, "KTOConfig", kto_options(context.config))
     if warning := balance_warning(context.config, setup.prepared.train["label"]):
         context.warn(warning)
-    base, model = load_model(context, setup)
-    check_head(context.config, base)
+    model = load_scored_model(context, setup)
     trainer = _make_trainer(context, setup, model, load_reference(context, setup))
     return run_trainer(context, setup, trainer)
 
@@ -61,24 +53,13 @@ def balance_warning(config: Config, labels: Any) -> str | None:
     return f"rl: kto: {good} answers are good and {bad} are bad; {key}: {value:.2f} makes them weigh the same"
 
 
-def _arguments_class() -> type:
-    from trl import KTOConfig
-
-    return KTOConfig  # type: ignore[no-any-return]
-
-
 def _make_trainer(context: RunContext, setup: Setup, model: Any, reference: Any | None) -> Any:
     from ftl_runner.trainer.preference_trainers import KtoTrainer, MismatchedCollator
 
-    config = context.config
+    data = context.config.data
     return KtoTrainer(
-        config=config,
-        model=model,
+        **trainer_parts(context, setup, model),
         ref_model=reference,
-        adapter_starts_at_zero=adapter_starts_at_zero(config),
-        args=setup.arguments,
-        train_dataset=setup.prepared.train,
-        eval_dataset=setup.prepared.eval,
-        data_collator=MismatchedCollator(setup.tokenizer, config.data.sequence_len, config.data.pad_to_multiple_of),
-        processing_class=setup.tokenizer,
+        adapter_starts_at_zero=adapter_starts_at_zero(context.config),
+        data_collator=MismatchedCollator(setup.tokenizer, data.sequence_len, data.pad_to_multiple_of),
     )

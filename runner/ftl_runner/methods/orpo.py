@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ftl_runner.context import Outcome, RunContext
-from ftl_runner.methods.frame import load_model, run_trainer, set_up
-from ftl_runner.methods.preference import DEFAULT_BETA, beta_of, check_head, keep_head_fused
+from ftl_runner.methods.frame import run_trainer, set_up, trainer_parts
+from ftl_runner.methods.preference import DEFAULT_BETA, load_scored_model
 
 if TYPE_CHECKING:
     from ftl_config import Config
@@ -21,23 +21,13 @@ def run(context: RunContext) -> Outcome:
     from ftl_runner.trainer.reference_free import OrpoTrainer
 
     setup = set_up(context)
-    keep_head_fused(setup.arguments)
-    base, model = load_model(context, setup)
-    check_head(context.config, base)
-    trainer = OrpoTrainer(
-        config=context.config,
-        model=model,
-        args=setup.arguments,
-        train_dataset=setup.prepared.train,
-        eval_dataset=setup.prepared.eval,
-        tokenizer=setup.tokenizer,
-        multiple=context.config.data.pad_to_multiple_of,
-        **orpo_options(context.config),
-    )
+    model = load_scored_model(context, setup)
+    multiple, options = context.config.data.pad_to_multiple_of, orpo_options(context.config)
+    trainer = OrpoTrainer(**trainer_parts(context, setup, model), multiple=multiple, **options)
     return run_trainer(context, setup, trainer)
 
 
 def orpo_options(config: Config) -> dict[str, Any]:
     """The weight of the odds ratio: ``rl_beta`` goes before ``orpo_alpha``, as in Axolotl."""
     alpha = config.preference.orpo_alpha
-    return {"weight": beta_of(config, default=DEFAULT_BETA if alpha is None else alpha)}
+    return {"weight": config.preference.beta_or(DEFAULT_BETA if alpha is None else alpha)}

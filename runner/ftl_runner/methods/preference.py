@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ftl_runner.context import RunContext
-from ftl_runner.methods.frame import Setup
+from ftl_runner.methods.frame import Setup, load_model
 from ftl_runner.models.errors import ModelError
 from ftl_runner.models.loader import load_base_model
 
@@ -16,23 +16,28 @@ DEFAULT_BETA = 0.1
 """TRL's, and so Axolotl's."""
 
 
-def beta_of(config: Config, default: float = DEFAULT_BETA) -> float:
-    """``trl.beta`` (or its old spelling ``beta``) goes before ``rl_beta``, as in Axolotl."""
-    keys = config.preference
-    given = (keys.trl.beta if keys.trl else None, keys.beta, keys.rl_beta)
-    return next((value for value in given if value is not None), default)
-
-
 def trl_options(config: Config) -> dict[str, Any]:
     """Arguments of TRL's trainers with a reference model."""
     return {
-        "beta": beta_of(config),
+        "beta": config.preference.beta_or(DEFAULT_BETA),
         "precompute_ref_log_probs": bool(config.preference.precompute_ref_log_probs),
         "max_length": None,  # rows are cut when they are prepared
         "pad_to_multiple_of": config.data.pad_to_multiple_of,
         # Dropout would be noise in the log ratios, twice: policy and reference draw different masks.
         "disable_dropout": True,
     }
+
+
+def load_scored_model(context: RunContext, setup: Setup) -> Any:
+    """The model to train, with its adapter if it has one, as log-probabilities can be made of it.
+
+    Raises:
+        ModelError: they cannot.
+    """
+    keep_head_fused(setup.arguments)
+    base, model = load_model(context, setup)
+    check_head(context.config, base)
+    return model
 
 
 def keep_head_fused(arguments: Any) -> None:
@@ -65,7 +70,7 @@ def load_reference(context: RunContext, setup: Setup) -> Any | None:
     from transformers import set_seed
 
     config = context.config
-    sharded = config.distributed.fsdp is not None or config.distributed.fsdp_config is not None
+    sharded = config.distributed.fsdp_key is not None
     if config.adapter.adapter is not None or (config.preference.precompute_ref_log_probs and not sharded):
         return None
     context.events.phase("model", "loading the reference model")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ftl_runner.context import Outcome, RunContext
-from ftl_runner.methods.frame import Setup, load_model, run_trainer, set_up
+from ftl_runner.methods.frame import load_model, run_trainer, set_up, trainer_parts
 
 if TYPE_CHECKING:
     from ftl_config import Config
@@ -13,9 +13,11 @@ if TYPE_CHECKING:
 
 def run(context: RunContext) -> Outcome:
     """Prepare pairs, load the model with a fresh head, train (from the newest checkpoint where there is one), save."""
-    setup = set_up(context, _arguments_class, reward_options(context.config))
+    from ftl_runner.trainer.reward_trainer import RewardTrainer
+
+    setup = set_up(context, "RewardConfig", reward_options(context.config))
     _, model = load_model(context, setup)
-    return run_trainer(context, setup, _make_trainer(context, setup, model))
+    return run_trainer(context, setup, RewardTrainer(**trainer_parts(context, setup, model)))
 
 
 def reward_options(config: Config) -> dict[str, Any]:
@@ -28,22 +30,3 @@ def reward_options(config: Config) -> dict[str, Any]:
         "disable_dropout": False,  # what the model and lora_dropout say, as in supervised fine-tuning
         "center_rewards_coefficient": config.preference.center_rewards_coefficient,
     }
-
-
-def _arguments_class() -> type:
-    from trl import RewardConfig
-
-    return RewardConfig  # type: ignore[no-any-return]
-
-
-def _make_trainer(context: RunContext, setup: Setup, model: Any) -> Any:
-    from ftl_runner.trainer.reward_trainer import RewardTrainer
-
-    return RewardTrainer(
-        config=context.config,
-        model=model,
-        args=setup.arguments,
-        train_dataset=setup.prepared.train,
-        eval_dataset=setup.prepared.eval,
-        processing_class=setup.tokenizer,
-    )

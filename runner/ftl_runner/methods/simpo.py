@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ftl_runner.context import Outcome, RunContext
-from ftl_runner.methods.frame import load_model, run_trainer, set_up
-from ftl_runner.methods.preference import beta_of, check_head, keep_head_fused
+from ftl_runner.methods.frame import run_trainer, set_up, trainer_parts
+from ftl_runner.methods.preference import DEFAULT_BETA, load_scored_model
 
 if TYPE_CHECKING:
     from ftl_config import Config
@@ -21,19 +21,9 @@ def run(context: RunContext) -> Outcome:
     from ftl_runner.trainer.reference_free import SimpoTrainer
 
     setup = set_up(context)
-    keep_head_fused(setup.arguments)
-    base, model = load_model(context, setup)
-    check_head(context.config, base)
-    trainer = SimpoTrainer(
-        config=context.config,
-        model=model,
-        args=setup.arguments,
-        train_dataset=setup.prepared.train,
-        eval_dataset=setup.prepared.eval,
-        tokenizer=setup.tokenizer,
-        multiple=context.config.data.pad_to_multiple_of,
-        **simpo_options(context.config),
-    )
+    model = load_scored_model(context, setup)
+    multiple, options = context.config.data.pad_to_multiple_of, simpo_options(context.config)
+    trainer = SimpoTrainer(**trainer_parts(context, setup, model), multiple=multiple, **options)
     return run_trainer(context, setup, trainer)
 
 
@@ -41,7 +31,7 @@ def simpo_options(config: Config) -> dict[str, Any]:
     """``rl_beta``, ``simpo_gamma`` and ``cpo_alpha``, with the defaults of TRL's CPO trainer, as in Axolotl."""
     keys = config.preference
     return {
-        "beta": beta_of(config),
+        "beta": keys.beta_or(DEFAULT_BETA),
         "gamma": 0.5 if keys.simpo_gamma is None else keys.simpo_gamma,
         "alpha": 1.0 if keys.cpo_alpha is None else keys.cpo_alpha,
     }

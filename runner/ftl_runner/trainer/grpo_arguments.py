@@ -91,9 +91,7 @@ def answers_an_epoch(config: Config, world_size: int, num_prompts: int) -> int:
 
 def beta_of(config: Config) -> float:
     """Weight of the distance to the reference model; 0 where nothing is said, and then there is no reference."""
-    preference = config.preference
-    given = (preference.trl.beta if preference.trl else None, preference.beta, preference.rl_beta)
-    return next((value for value in given if value is not None), 0.0)
+    return config.preference.beta_or(0.0)
 
 
 def _check_groups(config: Config, trl: TrlConfig, world_size: int) -> None:

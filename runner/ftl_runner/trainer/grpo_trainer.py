@@ -75,17 +75,23 @@ class _OrderOfEpoch(Sampler):  # type: ignore[misc]
         return len(self._inner)
 
 
-class SaveRollouts(TrainerCallback):  # type: ignore[misc]
-    """Writes answers that are waiting into each checkpoint, before it is committed."""
+class KeepRollouts(TrainerCallback):  # type: ignore[misc]
+    """Writes answers that are waiting into each checkpoint, before it is committed, and takes them up where a run goes
+    on, after its checkpoint was fetched."""
 
     def __init__(self, context: RunContext, trainer: GrpoTrainer) -> None:
         self._context, self._trainer = context, trainer
 
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self._context.resume_from is None:
+            return
+        file = self._file(state.global_step)
+        if not self._trainer.restore_rollouts(file, state.global_step):
+            self._context.warn(f"{file.parent.name} does not hold the answers that were waiting: they are made anew")
+
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        folder = self._context.output_dir / f"{FOLDER_PREFIX}{state.global_step}"
-        self._trainer.save_rollouts(rollouts_file(folder, self._context.ranks.rank))
+        self._trainer.save_rollouts(self._file(state.global_step))
 
-
-def rollouts_file(folder: Path, rank: int) -> Path:
-    """Where a checkpoint keeps the answers that wait on a rank."""
-    return folder / f"rollouts-{rank:05d}.pt"
+    def _file(self, step: int) -> Path:
+        """Where a checkpoint keeps the answers that wait on this rank."""
+        return self._context.output_dir / f"{FOLDER_PREFIX}{step}" / f"rollouts-{self._context.ranks.rank:05d}.pt"

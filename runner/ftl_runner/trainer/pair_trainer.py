@@ -45,10 +45,10 @@ class PairTrainer(OptimizerFromConfig, CountedTokens, Trainer):  # type: ignore[
     """
 
     def __init__(
-        self, *args: Any, model: Any, tokenizer: Any, multiple: int | None, learns_prompt: bool, **kwargs: Any
+        self, *args: Any, model: Any, processing_class: Any, multiple: int | None, learns_prompt: bool, **kwargs: Any
     ) -> None:
-        collate = DataCollatorForPreference(tokenizer.pad_token_id, pad_to_multiple_of=multiple)
-        super().__init__(*args, model=model, processing_class=tokenizer, data_collator=collate, **kwargs)
+        collate = DataCollatorForPreference(processing_class.pad_token_id, pad_to_multiple_of=multiple)
+        super().__init__(*args, model=model, processing_class=processing_class, data_collator=collate, **kwargs)
         self.model_accepts_loss_kwargs = False  # the loss is a mean over pairs: micro-batches are averaged
         self._learns_prompt = learns_prompt
         self._measured: dict[str, list[Tensor]] = defaultdict(list)

@@ -48,8 +48,8 @@ class WithReference(PlainCheckpoints, Trainer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, model: Any, adapter_starts_at_zero: bool = True, **kwargs: Any) -> None:
         super().__init__(*args, model=model, **kwargs)
-        if adapter_starts_at_zero and _COPY in getattr(model, "peft_config", {}):
-            model.delete_adapter(_COPY)
+        if adapter_starts_at_zero:
+            drop_copied_adapter(model)
         if self.precompute_ref_logps:
             self.ref_model = None
 
@@ -80,3 +80,9 @@ class WithReference(PlainCheckpoints, Trainer):  # type: ignore[misc]
         if self._precompute_engine is None:
             self._precompute_engine = prepare_deepspeed(self.model, self.accelerator)
         return self._precompute_engine
+
+
+def drop_copied_adapter(model: Any) -> None:
+    """TRL copies the adapter to have its start as the reference; one that changes nothing yet is needed only once."""
+    if _COPY in getattr(model, "peft_config", {}):
+        model.delete_adapter(_COPY)

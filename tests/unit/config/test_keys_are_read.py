@@ -12,8 +12,8 @@ from ftl_config.schema.launch import LaunchSection
 
 ROOT = Path(__file__).resolve().parents[3]
 
-READ_BY_THE_CONTRACT = {"peft"}
-"""Read as ``AdapterSection.loftq_bits``."""
+READ_BY_THE_CONTRACT = {"beta", "fsdp_version", "peft", "rl_beta"}
+"""Read by properties of the sections: ``loftq_bits``, ``beta_or``, ``fsdp_key``."""
 
 READ_BY_NAME = "runner/ftl_runner/trainer/trackers.py"
 """Reads keys through ``getattr``, from tables of their names."""

@@ -10,16 +10,7 @@ import pytest
 from ftl_launcher import cli
 from tests.unit.launcher.fake_backend import FakeBackend, installed
 from tests.unit.launcher.test_imports import HEAVY, loaded_by
-
-LLAMA = {
-    "model_type": "llama",
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "vocab_size": 128256,
-}
+from tests.unit.memory.shapes import LLAMA_3_8B as LLAMA
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from ftl_launcher import cli
-from ftl_launcher.records import RunStore, new_record
+from ftl_launcher.records import RunStore
+from tests.unit.launcher.plans import plan_of, record_of
 
 
 def write_checkpoint(folder: Path, step: int, content: bytes, *, commit: bool = True) -> None:
@@ -34,17 +35,7 @@ def store_folder(tmp_path: Path, store: RunStore, monkeypatch: pytest.MonkeyPatc
     write_checkpoint(folder, 5, b"five")
     write_checkpoint(folder, 10, b"ten")
     write_checkpoint(folder, 15, b"cut o", commit=False)
-    record = new_record(
-        name="one",
-        backend="ray",
-        handle="ray+http://127.0.0.1:1/ftl-one-1",
-        config_digest="d",
-        config_yaml="",
-        plan="{}",
-        checkpoint_uri=str(folder),
-        submitter="1:1",
-    )
-    store.create(record)
+    store.create(record_of(plan_of(name="one"), checkpoint_uri=str(folder)))
     return folder
 
 

@@ -12,16 +12,8 @@ from ftl_config.load import load_text
 from ftl_config.memory.advice import advise
 from ftl_config.memory.devices import GIB, known_device, parse_device
 from ftl_config.memory.estimate import Estimate, estimate
+from tests.unit.memory.shapes import LLAMA_3_8B as LLAMA
 
-LLAMA = {
-    "model_type": "llama",
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "vocab_size": 128256,
-}
 PARAMETERS = 8_030_261_248
 ENDS = 2 * 128256 * 4096
 NORMS = (2 * 32 + 1) * 4096

@@ -8,6 +8,7 @@ import pytest
 
 from ftl_config.memory.architecture import FAMILIES, read_architecture
 from ftl_config.memory.weights import Kind
+from tests.unit.memory.shapes import LLAMA_3_8B
 
 SIZES = {
     "vocab_size": 96,
@@ -79,17 +80,8 @@ def test_settings_that_transformers_leaves_out_have_their_defaults() -> None:
 
 def test_known_models() -> None:
     """Published sizes, from published config.json files."""
-    llama3 = {
-        "model_type": "llama",
-        "hidden_size": 4096,
-        "intermediate_size": 14336,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "vocab_size": 128256,
-    }
-    assert read_architecture(llama3).num_parameters == 8_030_261_248
-    mixtral = {**llama3, "model_type": "mixtral", "vocab_size": 32000, "num_local_experts": 8}
+    assert read_architecture(LLAMA_3_8B).num_parameters == 8_030_261_248
+    mixtral = {**LLAMA_3_8B, "model_type": "mixtral", "vocab_size": 32000, "num_local_experts": 8}
     assert read_architecture(mixtral).num_parameters == 46_702_792_704
 
 

@@ -37,8 +37,13 @@ class Run:
         return [row[name] for row in self.metrics["history"] if name in row]
 
 
-def run_once(settings: Mapping[str, Any], *, resume: bool = False, stop_at: int | None = None) -> Run:
-    """Train as ``ftl-runner`` does on one rank; ``stop_at`` asks it to stop as a signal would, at that step's event."""
+def run_once(
+    settings: Mapping[str, Any], *, resume: bool = False, stop_at: int | None = None, store: Path | None = None
+) -> Run:
+    """Train as ``ftl-runner`` does on one rank; ``stop_at`` asks it to stop as a signal would, at that step's event.
+
+    Checkpoints are in the output folder too, or in ``store``.
+    """
     stop, warnings = StopSignal(), list[str]()
 
     def take(event: Event) -> None:
@@ -50,7 +55,8 @@ def run_once(settings: Mapping[str, Any], *, resume: bool = False, stop_at: int 
     before, threads = os.getcwd(), torch.get_num_threads()
     torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
     try:
-        outcome = train(TrainJob(load_text(yaml.safe_dump(dict(settings))), "run", None, resume=resume), take, stop)
+        loaded, uri = load_text(yaml.safe_dump(dict(settings))), None if store is None else str(store)
+        outcome = train(TrainJob(loaded, "run", uri, resume=resume), take, stop)
     finally:
         os.chdir(before)
         torch.set_num_threads(threads)

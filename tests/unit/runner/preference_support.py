@@ -109,7 +109,7 @@ def _without_reference(config: Config, method: str, given: dict[str, Any], num_r
 
     given |= {
         "args": make_arguments(config, CPU, make_schedule(config, num_rows, 1)),
-        "tokenizer": small_tokenizer(),
+        "processing_class": small_tokenizer(),
         "multiple": None,
     }
     if method == "orpo":

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import inspect
 import random
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -75,15 +76,20 @@ def test_rewards_rise(settings: dict[str, Any]) -> None:
 
 @pytest.mark.slow
 def test_a_run_goes_on_amid_a_generation(settings: dict[str, Any], tmp_path: Path) -> None:
-    """Answers of one generation are trained on in four steps; the stop falls between two, in the second epoch."""
+    """Answers of one generation are trained on in four steps; the stop falls between two, in the second epoch.
+
+    The run goes on where nothing is left of it but its checkpoint in the store, as a recovered spot job does.
+    """
     settings |= LORA | {"max_steps": 12, "micro_batch_size": 8, "save_strategy": "steps", "save_steps": 100}
     settings["trl"] |= {"generation_batch_size": 32, "num_generations": 4, "beta": 0.1}
     settings["datasets"] = [{"path": write_rows(tmp_path / "few.jsonl", PROMPTS[:8])}]  # one generation an epoch
     whole = run_once(settings | {"output_dir": str(tmp_path / "whole")})
-    stopped = run_once(settings, stop_at=5)
+    stopped = run_once(settings, stop_at=5, store=tmp_path / "store")
     assert (stopped.outcome.status, stopped.outcome.step) == ("stopped", 6)
     assert (tmp_path / "out/checkpoint-6/rollouts-00000.pt").is_file()
-    resumed = run_once(settings, resume=True)
+    shutil.rmtree(tmp_path / "out")
+    resumed = run_once(settings, resume=True, store=tmp_path / "store")
+    assert resumed.warnings == stopped.warnings, "none of answers that were made anew"
     for name in ("loss", "reward", "kl"):
         assert resumed.history(name) == pytest.approx(whole.history(name), rel=1e-5, abs=1e-7), name
     assert not (tmp_path / "out/ref").exists(), "the reference is the base with the adapter off"
