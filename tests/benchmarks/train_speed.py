@@ -123,13 +123,16 @@ def ours(program: str, data: Path, *, packed: bool, steps: int) -> Job:
     )
 
 
-def _of_the_log(name: str, argv: Sequence[str], folder: Path, env: Mapping[str, str]) -> Job:
-    """A tool with transformers' progress bar and last line."""
+def _of_the_log(name: str, argv: Sequence[str], folder: Path, env: Mapping[str, str], start: str | None = None) -> Job:
+    """A tool with transformers' last line, and its progress bar, or ``start``, where the loop begins."""
 
     def runtime(text: str) -> float:
         return float(_RUNTIME.findall(text)[0])  # a table of the same may follow in other units
 
-    return Job(name, argv, folder, lambda text: _BAR.search(text) is not None, runtime, env)
+    def started(text: str) -> bool:
+        return start in text if start else _BAR.search(text) is not None
+
+    return Job(name, argv, folder, started, runtime, env)
 
 
 def axolotl(program: str, data: Path, *, packed: bool, steps: int) -> Job:
@@ -137,7 +140,8 @@ def axolotl(program: str, data: Path, *, packed: bool, steps: int) -> Job:
     kernels = dict.fromkeys(("lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel"), False)  # Triton's, for GPUs
     keys = _shared_keys(data, folder, packed=packed, steps=steps) | kernels
     argv = [program, "train", _write(folder / "config.yml", keys), "--launcher", "python"]
-    return _of_the_log("axolotl train", argv, folder, {"HF_DATASETS_CACHE": str(folder / "cache")})
+    # It may come without a progress bar; what it says half a second earlier is always there.
+    return _of_the_log("axolotl train", argv, folder, {"HF_DATASETS_CACHE": str(folder / "cache")}, "Starting trainer")
 
 
 def llamafactory(program: str, data: Path, *, packed: bool, steps: int) -> Job:

@@ -14,7 +14,8 @@ pytestmark = pytest.mark.slow
 
 # A step of each holds the whole set: accumulation ends with the epoch.
 BATCHINGS: dict[str, dict[str, Any]] = {
-    "padded": {"micro_batch_size": 7},
+    "padded": {"micro_batch_size": 7, "batch_flattening": False},
+    "joined": {"micro_batch_size": 7},  # what a CPU does with unpacked rows when it is not told
     "packed": {"sample_packing": True, "micro_batch_size": 2, "eval_sample_packing": False},
     "flattened": {"batch_flattening": True, "micro_batch_size": 5, "eval_sample_packing": True},
 }

@@ -243,7 +243,8 @@ class DataSection(Section):
     multipack_real_batches: bool | None = None
     """Keep packed rows apart in a batch, in place of one long row; FlashAttention always takes one long row."""
     batch_flattening: bool | Literal["auto"] | None = None
-    """Join a batch into one row without padding, when samples are not packed; auto: with FlashAttention."""
+    """Join a batch into one row without padding, when samples are not packed. auto: with FlashAttention and on CPUs;
+    left out: on CPUs."""
     max_prompt_len: Count | None = None
     """Longest prompt in preference training."""
     streaming: bool = False

@@ -8,7 +8,13 @@ from ftl_runner.context import Outcome, RunContext
 from ftl_runner.data.stream import StreamSet
 from ftl_runner.methods.frame import Setup, load_model, run_trainer, set_up
 from ftl_runner.models.document_attention import attend_by_document
-from ftl_runner.models.isolation import check_isolation, joins_sequences, make_layout, refuse_leaking_model
+from ftl_runner.models.isolation import (
+    check_isolation,
+    joins_sequences,
+    make_layout,
+    may_join_rows,
+    refuse_leaking_model,
+)
 from ftl_runner.models.loader import load_model_config
 from ftl_runner.trainer.streaming import SaveStreamPosition, StreamTrainer, make_stream_loader
 
@@ -23,9 +29,9 @@ def run(context: RunContext) -> Outcome:
     refuse_leaking_model(config, load_model_config(config).model_type)
     setup = set_up(context)
     base, model = load_model(context, setup)
-    if joins_sequences(config) and setup.precision.use_cpu and not setup.arguments.torch_compile:
-        attend_by_document(base)
-    layout = make_layout(config, base.config)
+    by_processor = setup.precision.use_cpu and not setup.arguments.torch_compile
+    wanted = by_processor and (joins_sequences(config) or may_join_rows(config))
+    layout = make_layout(config, base.config, by_document=wanted and attend_by_document(base))
     trainer, callbacks = _make_trainer(context, setup, model, layout)
     if joins_sequences(config) and (warning := check_isolation(base, layout)):
         context.warn(warning)

@@ -73,8 +73,21 @@ def refuse_leaking_model(config: Config, model_type: str) -> None:
     raise ModelError(f"sample_packing cannot be used with models of type {model_type}: {why}", _HINT, exit_code=2)
 
 
-def make_layout(config: Config, model_config: Any) -> Layout:
-    """How batches have to look for this model; prepares the model's code for packed rows where it needs that."""
+def may_join_rows(config: Config) -> bool:
+    """Whether unpacked rows are joined wherever that is exact and faster: the user neither forbids it nor pads."""
+    data = config.data
+    return data.batch_flattening in (None, "auto") and not data.sample_packing and not data.pad_to_sequence_len
+
+
+def make_layout(config: Config, model_config: Any, *, by_document: bool = False) -> Layout:
+    """How batches have to look for this model; prepares the model's code for packed rows where it needs that.
+
+    Args:
+        config: the configuration.
+        model_config: transformers' configuration of the model.
+        by_document: the model attends sequence by sequence (``document_attention``), so that padding is all that
+            separate rows would add.
+    """
     attention = str(getattr(model_config, "_attn_implementation", None) or "")
     varlen = "flash" in attention
     real_batches = config.data.multipack_real_batches
@@ -85,6 +98,9 @@ def make_layout(config: Config, model_config: Any) -> Layout:
     if flattens == "auto":
         known = model_config.model_type in ISOLATING
         flattens = varlen and known and not config.data.sample_packing
+    if by_document and may_join_rows(config):
+        # A window shorter than the joined row would take a mask over all of it.
+        flattens = not getattr(model_config, "sliding_window", None)
     return Layout(
         one_row=varlen or real_batches is False,  # FlashAttention isolates within one row only
         sequence_numbers=numbered,

@@ -280,3 +280,20 @@ def test_layout(attention: str, lines: str, one_row: bool, flatten: bool) -> Non
     model_config._attn_implementation = attention
     layout = make_layout(config_of(lines), model_config)
     assert (layout.one_row, layout.flatten) == (one_row, flatten)
+
+
+@pytest.mark.parametrize(
+    ("lines", "flatten"),
+    [
+        ("micro_batch_size: 2", True),
+        ("batch_flattening: auto", True),
+        ("batch_flattening: false", False),
+        ("pad_to_sequence_len: true", False),
+        ("sample_packing: true", False),
+    ],
+)
+def test_unpacked_rows_are_joined_where_attention_goes_by_document(lines: str, flatten: bool) -> None:
+    model_config = tiny_causal_model("llama").config
+    assert make_layout(config_of(lines), model_config, by_document=True).flatten == flatten
+    model_config.sliding_window = 8
+    assert not make_layout(config_of(lines), model_config, by_document=True).flatten
