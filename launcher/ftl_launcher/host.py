@@ -14,9 +14,16 @@ def look_at_host() -> HostFacts:
     return HostFacts(
         workdir=os.getcwd(),
         num_gpus=detected_gpus(),
+        hf_home=_hf_home(),
+        user=f"{os.getuid()}:{os.getgid()}",
         environment_names=frozenset(name for name, value in os.environ.items() if value),
         plain_environment={name: os.environ[name] for name in default_plain_names() if name in os.environ},
     )
+
+
+def _hf_home() -> str | None:
+    folder = Path(os.environ.get("HF_HOME") or Path.home() / ".cache/huggingface").expanduser().absolute()
+    return str(folder) if folder.is_dir() else None
 
 
 def detected_gpus() -> int:

@@ -24,6 +24,12 @@ PYTHON = "${python}"
 CONFIG = "${config}"
 """Stands in argv for the path of the config file where the run happens."""
 
+CONTAINER_ENGINES = ("docker", "podman")
+"""Written as clouds by users: a container on this machine."""
+
+ON_THIS_MACHINE = ("local", "docker")
+"""Backends whose runs see the files of this machine at their own paths."""
+
 DEFAULT_MAX_FAILURES = 2
 """How often Ray Train restarts a worker group before the run counts as failed."""
 
@@ -61,6 +67,8 @@ class Placement:
     partition: str | None = None
     autostop_minutes: int | None = None
     autodown: bool = True
+    managed: bool = True
+    """A managed job of SkyPilot's rather than a cluster of its own."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,10 @@ class HostFacts:
     num_gpus: int = 0
     environment_names: frozenset[str] = frozenset()
     """Names (never values) of the environment variables that are set."""
+    hf_home: str | None = None
+    """Hugging Face's cache, where there is one."""
+    user: str | None = None
+    """``uid:gid`` of whoever calls ftl."""
     plain_environment: Mapping[str, str] = field(default_factory=dict)
     """Values of the few variables that travel and hold no secret, such as AWS_ENDPOINT_URL."""
 
@@ -111,7 +123,11 @@ class RunPlan:
     """Path on the nodes -> local path or bucket URL."""
     setup: str | None
     """Shell text that every node runs first."""
+    venv: str | None
+    """Virtual environment on the nodes that has the runner, where one is there already."""
     ftl_version: str
+    host_user: str | None = None
+    """``uid:gid`` of whoever launched it, for a container on this machine."""
 
     @property
     def num_workers(self) -> int:
@@ -173,7 +189,7 @@ def make_plan(loaded: LoadedConfig, name: str, host: HostFacts, *, ftl_version: 
         backend=backend,
         launch_number=1,
         argv=(PYTHON, "-m", "ftl_runner", "train", CONFIG),
-        env=_environment(sizes, launch, host),
+        env=_environment(sizes, launch, host) | _container_environment(backend, host),
         secret_names=_secret_names(launch, host, uses_s3="s3://" in checkpoint_uri + config_yaml),
         config_yaml=config_yaml,
         config_digest=loaded.digest,
@@ -184,10 +200,12 @@ def make_plan(loaded: LoadedConfig, name: str, host: HostFacts, *, ftl_version: 
         recovery=recovery,
         num_nodes=num_nodes,
         workers_per_node=workers_per_node,
-        workdir=host.workdir if backend == "local" else launch.workdir,
-        mounts=dict(launch.file_mounts or {}),
+        workdir=host.workdir if backend in ON_THIS_MACHINE else launch.workdir,
+        mounts=_mounts(config, checkpoint_uri, host) if backend == "docker" else dict(launch.file_mounts or {}),
         setup=launch.setup,
+        venv=launch.venv,
         ftl_version=ftl_version,
+        host_user=host.user if backend == "docker" else None,
     )
 
 
@@ -196,6 +214,8 @@ def choose_backend(launch: LaunchSection) -> str:
     if launch.backend:
         return launch.backend
     clouds = _clouds(launch)
+    if clouds and clouds[0] in CONTAINER_ENGINES:
+        return "docker"
     if clouds and clouds != ("local",):
         return "skypilot"
     return "ray" if launch.ray_address else "local"
@@ -207,7 +227,7 @@ def _clouds(launch: LaunchSection) -> tuple[str, ...]:
 
 def _placement(launch: LaunchSection, backend: str) -> Placement:
     return Placement(
-        clouds=_clouds(launch) if backend == "skypilot" else (),
+        clouds=_clouds(launch) if backend in ("skypilot", "docker") else (),
         region=launch.region,
         zone=launch.zone,
         ray_address=launch.ray_address if backend == "ray" else None,
@@ -215,6 +235,7 @@ def _placement(launch: LaunchSection, backend: str) -> Placement:
         partition=launch.partition,
         autostop_minutes=launch.autostop_minutes,
         autodown=launch.autodown,
+        managed=launch.managed if launch.managed is not None else launch.autostop_minutes is None,
     )
 
 
@@ -265,9 +286,19 @@ def _checkpoint_uri(config: Config, name: str, backend: str, host: HostFacts) ->
         suffix = f"/{name}"
     root = root.rstrip("/")
     is_local_path = "://" not in root
-    if is_local_path and backend == "local" and not root.startswith("/"):
+    if is_local_path and backend in ON_THIS_MACHINE and not root.startswith("/"):
         root = f"{host.workdir}/{root.removeprefix('./')}"
     return root + suffix
+
+
+def _mounts(config: Config, checkpoint_uri: str, host: HostFacts) -> dict[str, str]:
+    """Folders of this machine that a container sees at their own paths: what the config names outside the workdir."""
+    named = [config.model.base_model, config.checkpointing.output_dir, checkpoint_uri, host.hf_home]
+    named += [config.data.dataset_prepared_path, config.adapter.lora_model_dir]
+    named += [dataset.path for dataset in (*(config.data.datasets or ()), *(config.data.test_datasets or ()))]
+    inside = host.workdir.rstrip("/") + "/"
+    outside = [path for path in named if path and path.startswith("/") and not f"{path}/".startswith(inside)]
+    return {**{path: path for path in dict.fromkeys(outside)}, **(config.launch.file_mounts or {})}
 
 
 def _recovery(launch: LaunchSection) -> Recovery:
@@ -293,6 +324,10 @@ def _environment(plan_values: _Sizes, launch: LaunchSection, host: HostFacts) ->
         str(Env.MAX_FAILURES): str(plan_values.max_failures),
     }
     return {**carried_environment(host), **(launch.env or {}), **protocol}
+
+
+def _container_environment(backend: str, host: HostFacts) -> dict[str, str]:
+    return {"HF_HOME": host.hf_home} if backend == "docker" and host.hf_home else {}
 
 
 def carried_environment(host: HostFacts) -> dict[str, str]:

@@ -51,6 +51,17 @@ def render_ray_job(plan: RunPlan, *, python: str, config_path: str | None) -> st
     )
 
 
+def render_container_script(plan: RunPlan) -> str:
+    """What a container on this machine runs: the config carried along, then the runner in bash's place."""
+    return _render(
+        "ray/entrypoint.sh.j2",
+        command=_argv(plan, "python3", '"$config"', quote_config=False),
+        config_yaml=plan.config_yaml,
+        delimiter=f"FTL_CONFIG_{plan.config_digest[:8]}",
+        workdir=None,
+    ).strip()
+
+
 def render_skypilot_task(
     plan: RunPlan,
     *,

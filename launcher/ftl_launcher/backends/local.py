@@ -114,6 +114,20 @@ class LocalBackend:
         else:
             os.kill(int(head["watchdog"].split(":")[0]), signal.SIGTERM)
 
+    def down(self, handle: str) -> None:
+        head = _read_json(RunDir.of(_parse_handle(handle)[0]).head)
+        if is_alive(head.get("watchdog")):
+            os.kill(int(head["watchdog"].split(":")[0]), signal.SIGTERM)
+
+    def shell(self, handle: str, rank: int) -> list[str]:
+        if rank:
+            raise FtlError("this machine is the run's only node: rank 0", exit_code=2)
+        return ["bash"]
+
+    def dashboard(self, handle: str) -> str | None:
+        head = _read_json(RunDir.of(_parse_handle(handle)[0]).head)
+        return f"{head['address']}/#/jobs" if head.get("status") == "ready" and is_alive(head.get("watchdog")) else None
+
 
 def _wait_for_last_launch(run_dir: RunDir) -> None:
     """The watchdog of the launch before may still be writing its log and result here, for a second or two."""

@@ -83,3 +83,19 @@ class Backend(Protocol):
     def cancel(self, handle: str) -> None:
         """Ask the run to save and stop; returns at once. A run that has ended already is no error."""
         ...
+
+    def down(self, handle: str) -> None:
+        """End the run without waiting for it, and free what it holds. What is gone already is no error."""
+        ...
+
+    def shell(self, handle: str, rank: int) -> list[str]:
+        """The argv of an interactive shell on a node of the run; a command may be added to it.
+
+        Raises:
+            FtlError: the backend offers none, or there is no such node.
+        """
+        ...
+
+    def dashboard(self, handle: str) -> str | None:
+        """Address of a page on the run, for a browser; None where there is none."""
+        ...

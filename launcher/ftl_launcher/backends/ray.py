@@ -68,6 +68,20 @@ class RayBackend:
         endpoint, submission_id = _parse_handle(handle)
         ray_http.stop_job(endpoint, submission_id)
 
+    def down(self, handle: str) -> None:
+        self.cancel(handle)  # the cluster is not ours to end
+
+    def shell(self, handle: str, rank: int) -> list[str]:
+        endpoint, _ = _parse_handle(handle)
+        raise FtlError(
+            f"a Ray cluster offers no shell; log in to {urlsplit(endpoint.address).hostname} as you do otherwise",
+            hint="Ray's dashboard shows its nodes: `ftl open RUN`",
+        )
+
+    def dashboard(self, handle: str) -> str | None:
+        endpoint, submission_id = _parse_handle(handle)
+        return f"{endpoint.address}/#/jobs/{submission_id}"
+
 
 def submit_job(endpoint: Endpoint, payload: Mapping[str, Any]) -> None:
     """Send a rendered job. Sending it twice is harmless: Ray refuses a submission id that it has.

@@ -9,6 +9,7 @@ from ftl_config.errors import FtlError
 from ftl_launcher.backends.protocol import Backend
 
 BACKENDS: dict[str, str] = {
+    "docker": "ftl_launcher.backends.docker",
     "local": "ftl_launcher.backends.local",
     "ray": "ftl_launcher.backends.ray",
     "skypilot": "ftl_launcher.backends.skypilot",

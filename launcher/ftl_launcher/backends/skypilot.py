@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets as random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from ftl_config.errors import FtlError
 from ftl_launcher.accelerators import Vendor
+from ftl_launcher.backends.idle import with_idle
 from ftl_launcher.backends.protocol import BackendState, Request
 from ftl_launcher.clouds import Cloud, Feature, find_cloud
 from ftl_launcher.plan import RunPlan
@@ -56,9 +58,12 @@ class SkyPilotBackend:
                 f"checkpoints would stay on the rented machine ({plan.checkpoint_uri}) and vanish with it: "
                 "set checkpoint: s3://bucket/prefix, or launch.checkpoint_bucket"
             )
-        if plan.placement.autostop_minutes is not None and plan.resources.spot:
+        if plan.placement.managed and plan.placement.autostop_minutes is not None:
+            found.append("launch.autostop_minutes with launch.managed: a managed job frees its machines by itself")
+        if plan.resources.spot and not plan.placement.managed:
             found.append(
-                "launch.autostop_minutes with launch.spot: a spot run is a managed job, which frees its machines"
+                "launch.spot without a managed job (launch.autostop_minutes, or launch.managed: false): nobody would "
+                "start it again once its machines are taken; leave those keys out"
             )
         if plan.placement.namespace is not None:
             found.append("launch.namespace: SkyPilot takes the namespace of the kubeconfig context; set it there")
@@ -69,7 +74,7 @@ class SkyPilotBackend:
     def request(self, plan: RunPlan) -> Request:
         import yaml
 
-        managed = plan.placement.autostop_minutes is None
+        managed = plan.placement.managed
         clouds = [find_cloud(name) for name in plan.placement.clouds]
         text = render_skypilot_task(
             plan,
@@ -97,7 +102,7 @@ class SkyPilotBackend:
             if kind == _JOB:
                 sky.stream_and_get(sky.jobs.launch(task, name=submission_id))
             else:
-                sky.stream_and_get(sky.launch(task, cluster_name=submission_id))
+                sky.stream_and_get(sky.launch(task, cluster_name=submission_id, down=_ends_by_itself(request.plan)))
         except Exception as error:  # SkyPilot raises dozens of classes; all of them mean that it did not take the run
             raise FtlError(
                 f"SkyPilot did not take the run: {error}", hint="`sky check` says which clouds it can use"
@@ -128,9 +133,10 @@ class SkyPilotBackend:
         else:
             chunks = sky.tail_logs(submission_id, job_id=None, follow=follow, preload_content=False)
         rest = ""
-        for chunk in chunks:
+        for chunk in with_idle(itertools.takewhile(lambda chunk: chunk is not None, chunks)):
             if chunk is None:
-                break
+                yield None
+                continue
             *whole, rest = (rest + chunk).split("\n")
             yield from whole
         if rest:
@@ -146,6 +152,35 @@ class SkyPilotBackend:
                 sky.get(sky.cancel(submission_id, all=True))
         except Exception as error:
             raise FtlError(f"SkyPilot did not cancel {submission_id}: {error}") from error
+
+    def down(self, handle: str) -> None:
+        sky = _import_sky()
+        kind, submission_id = _parse_handle(handle)
+        if kind == _JOB:
+            if (job := _asked(_managed_job, sky, submission_id)) and not job["status"].is_terminal():
+                self.cancel(handle)  # a managed job's machines go with it
+        elif _asked(_clusters, sky, submission_id):
+            _asked(lambda sky, name: sky.stream_and_get(sky.down(name)), sky, submission_id)
+
+    def shell(self, handle: str, rank: int) -> list[str]:
+        sky = _import_sky()
+        kind, submission_id = _parse_handle(handle)
+        cluster: str | None = submission_id
+        if kind == _JOB:
+            cluster = (_asked(_managed_job, sky, submission_id) or {}).get("current_cluster_name")
+        if not cluster:
+            raise FtlError(f"{submission_id} has no machines now", hint="`ftl status` says what it waits for")
+        # SkyPilot writes these names to ~/.ssh/config.
+        return ["ssh", "-t", cluster if rank == 0 else f"{cluster}-worker{rank}"]
+
+    def dashboard(self, handle: str) -> str | None:
+        sky = _import_sky()
+        kind, submission_id = _parse_handle(handle)
+        server = _asked(lambda sky, _: sky.server.common.get_server_url(), sky, submission_id)
+        if kind == _CLUSTER:
+            return f"{server}/dashboard/clusters/{submission_id}"
+        job = _asked(_managed_job, sky, submission_id)
+        return f"{server}/dashboard/jobs/{job['job_id']}" if job else f"{server}/dashboard/jobs"
 
 
 def for_cloud(plan: RunPlan, cloud: str) -> RunPlan:
@@ -174,6 +209,11 @@ def _candidates(plan: RunPlan, clouds: list[Cloud]) -> list[Mapping[str, str]]:
     infras: list[dict[str, str]] = [{"infra": _infra(plan, cloud)} for cloud in clouds] or [{}]
     accelerators: list[dict[str, str]] = [{"accelerators": str(one)} for one in plan.resources.accelerators] or [{}]
     return [{**infra, **accelerator} for infra in infras for accelerator in accelerators]
+
+
+def _ends_by_itself(plan: RunPlan) -> bool:
+    """A cluster without autostop is taken down after the run where SkyPilot can; on Slurm it waits for `ftl down`."""
+    return plan.placement.autostop_minutes is None and plan.placement.clouds != ("slurm",)
 
 
 def _infra(plan: RunPlan, cloud: Cloud) -> str:
@@ -217,8 +257,21 @@ def _managed_job(sky: Any, name: str) -> dict[str, Any] | None:
     return max(matching, key=lambda job: job["job_id"], default=None)
 
 
+def _clusters(sky: Any, name: str) -> list[Any]:
+    found: list[Any] = sky.get(sky.status(cluster_names=[name]))
+    return found
+
+
+def _asked(question: Callable[[Any, str], Any], sky: Any, name: str) -> Any:
+    """An answer of SkyPilot's, or its error as ours."""
+    try:
+        return question(sky, name)
+    except Exception as error:  # SkyPilot raises dozens of classes
+        raise FtlError(f"SkyPilot cannot be asked about {name}: {error}") from error
+
+
 def _cluster_job(sky: Any, cluster: str) -> dict[str, Any] | None:
-    if not sky.get(sky.status(cluster_names=[cluster])):
+    if not _clusters(sky, cluster):
         return None
     jobs = [job.model_dump() for job in sky.get(sky.queue(cluster))]
     return max(jobs, key=lambda job: job["job_id"], default=None)

@@ -65,6 +65,10 @@ class LaunchSection(Section):
     """Path on the node to a local path or bucket address."""
     setup: str | None = None
     """Shell commands to run on every node first."""
+    venv: str | None = None
+    """Virtual environment on the nodes that has ftl-tune[runner]; nothing is installed then."""
+    managed: bool | None = None
+    """A SkyPilot managed job, which recovers, rather than a cluster; true unless autostop is asked for."""
     checkpoint_bucket: str | None = None
     """Bucket or directory for checkpoints of all runs; each run gets a folder of its name."""
     recovery: Recovery | None = None

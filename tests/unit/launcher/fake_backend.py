@@ -61,6 +61,15 @@ class FakeBackend:
     def cancel(self, handle: str) -> None:
         self.cancelled.append(handle)
 
+    def down(self, handle: str) -> None:
+        self.cancelled.append(handle)
+
+    def shell(self, handle: str, rank: int) -> list[str]:
+        return ["bash"]
+
+    def dashboard(self, handle: str) -> str | None:
+        return f"http://127.0.0.1:8265/#/jobs/{handle.rsplit('/', 1)[-1]}"
+
 
 def installed(monkeypatch: pytest.MonkeyPatch) -> FakeBackend:
     """Put a fake in the place of the local backend."""

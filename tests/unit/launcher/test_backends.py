@@ -148,7 +148,7 @@ class TestSkyPilot:
 
         module.Task = SimpleNamespace(from_yaml_config=from_yaml_config)
         module.get = module.stream_and_get = lambda answer: answer
-        module.launch = lambda task, cluster_name: setattr(notes, "launched", ("cluster", cluster_name))
+        module.launch = lambda task, cluster_name, down: setattr(notes, "launched", ("cluster", cluster_name, down))
         module.jobs = ModuleType("sky.jobs")
         module.jobs.launch = lambda task, name: setattr(notes, "launched", ("job", name))
         module.jobs.queue_v2 = queue
@@ -173,7 +173,21 @@ class TestSkyPilot:
     def test_autostop_means_a_cluster(self, sky: SimpleNamespace) -> None:
         backend, request = self.request("--launch.autostop-minutes=10")
         backend.submit(request, {})
-        assert sky.launched == ("cluster", "ftl-run-1-1")
+        assert sky.launched == ("cluster", "ftl-run-1-1", False)
+
+    @pytest.mark.parametrize(("cloud", "down"), [("aws", True), ("slurm", False)])
+    def test_a_cluster_that_is_not_managed_goes_with_its_run(
+        self, cloud: str, down: bool, sky: SimpleNamespace
+    ) -> None:
+        backend, request = make_request(
+            plan_of(f"--launch.cloud={cloud}", "--checkpoint=s3://b", "--launch.managed=false")
+        )
+        backend.submit(request, {})
+        assert sky.launched == ("cluster", "ftl-run-1-1", down)
+
+    def test_spot_wants_a_managed_job(self) -> None:
+        with pytest.raises(FtlError, match="spot without a managed job"):
+            self.request("--launch.spot", "--launch.managed=false")
 
     @pytest.mark.parametrize(
         ("word", "state"),
@@ -192,7 +206,8 @@ class TestSkyPilot:
         assert load_backend("skypilot").state("skypilot://job/other").state == "lost"
 
     def test_logs_come_as_lines(self, sky: SimpleNamespace) -> None:
-        assert list(load_backend("skypilot").logs("skypilot://job/ftl-run-1-1", follow=True)) == ["one", "two", "three"]
+        lines = load_backend("skypilot").logs("skypilot://job/ftl-run-1-1", follow=True)
+        assert [line for line in lines if line is not None] == ["one", "two", "three"]
 
     def test_cancel(self, sky: SimpleNamespace) -> None:
         load_backend("skypilot").cancel("skypilot://job/ftl-run-1-1")

@@ -1,0 +1,96 @@
+# The image that runs on every node. One file for all flavours: `ftl images build --flavour cuda|rocm|cpu` passes the
+# arguments of images/matrix.toml. Heredocs are left out on purpose: buildah before 1.33 does not know them.
+ARG BASE_IMAGE=nvidia/cuda:13.0.1-cudnn-devel-ubuntu24.04
+
+# ---- what the operating system has to have: SkyPilot (rsync, ssh, sudo, fuse, ...), Ray (procps), people ----
+FROM ${BASE_IMAGE} AS system
+ENV DEBIAN_FRONTEND=noninteractive LANG=C.UTF-8 PYTHONUNBUFFERED=1
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends \
+       bash ca-certificates curl fuse git iproute2 jq netcat-openbsd openssh-client openssh-server patch pciutils procps \
+       python3 python3-pip python3-venv rsync socat sudo tini vim-tiny wget \
+    && rm -rf /var/lib/apt/lists/* /etc/ssh/ssh_host_*
+
+# ---- wheels: everything that is downloaded or compiled, in one virtual environment ----
+FROM system AS builder
+ARG FLAVOUR=cuda
+ARG TORCH=cu130
+ARG BUILD_PACKAGES=""
+# hadolint ignore=DL3008
+RUN if [ -n "${BUILD_PACKAGES}" ]; then \
+      apt-get update && apt-get install -y --no-install-recommends ${BUILD_PACKAGES} && rm -rf /var/lib/apt/lists/*; \
+    fi
+# The torch of a ROCm base image is kept: the environment sees the base's packages, and only there.
+RUN if [ "${TORCH}" = base ]; then flags=--system-site-packages; else flags=; fi; \
+    "$(command -v python3)" -m venv ${flags} /opt/ftl
+COPY images/torch.txt images/${FLAVOUR}/requirements.txt /opt/ftl-locks/
+# A certificate of your own network (a build secret named ca) is used and kept in no layer.
+RUN --mount=type=cache,target=/root/.cache --mount=type=secret,id=ca,target=/run/secrets/ca.crt \
+    if [ -s /run/secrets/ca.crt ]; then export PIP_CERT=/run/secrets/ca.crt SSL_CERT_FILE=/run/secrets/ca.crt; fi; \
+    export VIRTUAL_ENV=/opt/ftl UV_LINK_MODE=copy; \
+    /opt/ftl/bin/python -m pip install --quiet --disable-pip-version-check "uv==0.9.30" \
+    && case "${TORCH}" in \
+         base) /opt/ftl/bin/python -c 'import torch' ;; \
+         *) UV_HTTP_TIMEOUT=30 /opt/ftl/bin/uv pip install --quiet --torch-backend="${TORCH}" -r /opt/ftl-locks/torch.txt \
+            || { [ "${TORCH}" = cpu ] \
+                 && /opt/ftl/bin/python -m pip install --quiet --disable-pip-version-check -r /opt/ftl-locks/torch.txt; } ;; \
+       esac
+RUN --mount=type=cache,target=/root/.cache --mount=type=secret,id=ca,target=/run/secrets/ca.crt \
+    if [ -s /run/secrets/ca.crt ]; then export PIP_CERT=/run/secrets/ca.crt SSL_CERT_FILE=/run/secrets/ca.crt; fi; \
+    export VIRTUAL_ENV=/opt/ftl UV_LINK_MODE=copy DS_BUILD_OPS=0; \
+    /opt/ftl/bin/uv pip install --quiet --no-deps -r /opt/ftl-locks/requirements.txt
+# FlashAttention has no wheels and takes an hour or more to compile: only where it is asked for.
+ARG FLASH_ATTENTION=""
+RUN --mount=type=cache,target=/root/.cache --mount=type=secret,id=ca,target=/run/secrets/ca.crt \
+    if [ -s /run/secrets/ca.crt ]; then export PIP_CERT=/run/secrets/ca.crt SSL_CERT_FILE=/run/secrets/ca.crt; fi; \
+    export VIRTUAL_ENV=/opt/ftl UV_LINK_MODE=copy; \
+    if [ -n "${FLASH_ATTENTION}" ]; then \
+      /opt/ftl/bin/uv pip install --quiet --no-deps --no-build-isolation "flash-attn==${FLASH_ATTENTION}"; \
+    fi
+COPY pyproject.toml README.md LICENSE /opt/ftl-source/
+COPY launcher /opt/ftl-source/launcher
+COPY runner /opt/ftl-source/runner
+COPY templates /opt/ftl-source/templates
+COPY images /opt/ftl-source/images
+RUN --mount=type=cache,target=/root/.cache --mount=type=secret,id=ca,target=/run/secrets/ca.crt \
+    if [ -s /run/secrets/ca.crt ]; then export PIP_CERT=/run/secrets/ca.crt SSL_CERT_FILE=/run/secrets/ca.crt; fi; \
+    export VIRTUAL_ENV=/opt/ftl UV_LINK_MODE=copy; \
+    /opt/ftl/bin/uv pip install --quiet --no-deps /opt/ftl-source \
+    && /opt/ftl/bin/uv pip list --format json > /opt/ftl/sbom-python.json \
+    && find /opt/ftl -depth -type d \( -name __pycache__ -o -name tests -path '*/torch/*' \) -exec rm -rf {} +
+
+# ---- the image ----
+FROM system AS final
+ARG FLAVOUR=cuda
+ARG BUILD_PACKAGES=""
+ARG LOCK_HASH=unknown
+ARG VERSION=unknown
+ARG REVISION=unknown
+# hadolint ignore=DL3008
+RUN if [ -n "${BUILD_PACKAGES}" ]; then \
+      apt-get update && apt-get install -y --no-install-recommends ${BUILD_PACKAGES} && rm -rf /var/lib/apt/lists/*; \
+    fi
+# SkyPilot needs root, or sudo without a password. Not 1000: base images of Ubuntu 24.04 have a user of that number.
+RUN useradd --create-home --shell /bin/bash --uid 1200 ftl \
+    && printf 'ftl ALL=(ALL) NOPASSWD:ALL\n' > /etc/sudoers.d/ftl && chmod 440 /etc/sudoers.d/ftl \
+    && mkdir -p /workspace && chown ftl:ftl /workspace && chmod 1777 /workspace
+COPY --from=builder /opt/ftl /opt/ftl
+RUN dpkg-query --show --showformat='${Package} ${Version}\n' > /opt/ftl/sbom-debian.txt \
+    && printf '{"version": "%s", "flavour": "%s", "lock_hash": "%s", "revision": "%s"}\n' \
+       "${VERSION}" "${FLAVOUR}" "${LOCK_HASH}" "${REVISION}" > /opt/ftl/image.json \
+    && chmod -R a+rX /opt/ftl
+# SkyPilot activates an environment of its own and calls python3: ours is found first all the same.
+ENV PATH=/opt/ftl/bin:$PATH VIRTUAL_ENV=/opt/ftl HF_HUB_ENABLE_HF_TRANSFER=0 RAY_USAGE_STATS_ENABLED=0
+LABEL org.opencontainers.image.title="ftl" \
+      org.opencontainers.image.description="Fine-tune LLMs anywhere, from one YAML: the runner" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      ftl.flavour="${FLAVOUR}" \
+      ftl.lock-hash="${LOCK_HASH}"
+COPY --chmod=755 images/entrypoint.sh /usr/local/bin/ftl-entrypoint
+WORKDIR /workspace
+USER 1200
+ENTRYPOINT ["tini", "-g", "--", "ftl-entrypoint"]
+CMD ["bash"]

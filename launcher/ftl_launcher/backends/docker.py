@@ -1,0 +1,190 @@
+"""A container on this machine, by docker or podman: the image that runs on rented machines, and nothing rented."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from ftl_config.errors import FtlError
+from ftl_launcher.accelerators import Vendor
+from ftl_launcher.backends.idle import command_lines
+from ftl_launcher.backends.protocol import BackendState, Request
+from ftl_launcher.images import image_for
+from ftl_launcher.plan import RunPlan
+from ftl_launcher.render import STOP_GRACE_S, render_container_script
+from ftl_launcher.states import RunState
+
+_LIMITS = ("--ulimit=memlock=-1", "--ulimit=stack=67108864")
+_ROCM = ("--device=/dev/kfd", "--device=/dev/dri", "--group-add=video", "--security-opt=seccomp=unconfined")
+_TIMEOUT_S = 60
+
+_UNSUITABLE = {
+    "spot": "launch.spot: this machine is not rented; leave the key out or choose another --cloud",
+    "nodes": "launch.nodes: this machine is one node; choose a --cloud with more",
+    "autostop": "launch.autostop_minutes: a container ends with the run; leave the key out",
+}
+
+
+class DockerBackend:
+    """One detached container a run. The folder that ftl is called in is there at the same path."""
+
+    name = "docker"
+    state_needs_import = False
+
+    def refusals(self, plan: RunPlan) -> list[str]:
+        asked = {
+            "spot": plan.resources.spot,
+            "nodes": plan.num_nodes > 1,
+            "autostop": plan.placement.autostop_minutes is not None,
+        }
+        found = [reason for key, reason in _UNSUITABLE.items() if asked[key]]
+        remote = [source for source in plan.mounts.values() if "://" in source]
+        if remote:
+            found.append(f"launch.file_mounts: {remote[0]} is no folder of this machine; read buckets by their URL")
+        return found
+
+    def request(self, plan: RunPlan) -> Request:
+        engine = choose_engine(plan)
+        argv = _run_command(plan, engine)
+        return Request(
+            backend=self.name,
+            name=plan.name,
+            handle=f"docker://{engine}/{plan.submission_id}",
+            filename="run.sh",
+            text=" \\\n  ".join(shlex.join(group) for group in _readable(argv)) + "\n",
+            payload={"argv": argv},
+            plan=plan,
+        )
+
+    def submit(self, request: Request, secrets: Mapping[str, str]) -> None:
+        # `--env NAME` without a value takes it from the client's own environment: no secret stands in an argv.
+        self._ask([*request.payload["argv"]], env={**os.environ, **secrets}, timeout_s=None)
+
+    def state(self, handle: str) -> BackendState:
+        engine, container = _parse_handle(handle)
+        asked = _call([engine, "inspect", "--type", "container", container])
+        if asked.returncode:
+            if "no such" in asked.stderr.lower():
+                return BackendState(RunState.LOST, message=f"{engine} knows no container {container}")
+            raise FtlError(f"{engine} cannot be asked about {container}: {_last_line(asked.stderr)}")
+        return _state(json.loads(asked.stdout)[0]["State"])
+
+    def logs(self, handle: str, *, follow: bool) -> Iterator[str | None]:
+        engine, container = _parse_handle(handle)
+        return command_lines([engine, "logs", *(["--follow"] if follow else []), container])
+
+    def cancel(self, handle: str) -> None:
+        engine, container = _parse_handle(handle)
+        if not self.state(handle).state.is_terminal:
+            self._ask([engine, "kill", "--signal", "TERM", container])
+
+    def down(self, handle: str) -> None:
+        engine, container = _parse_handle(handle)
+        self._ask([engine, "rm", "--force", container])
+
+    def shell(self, handle: str, rank: int) -> list[str]:
+        engine, container = _parse_handle(handle)
+        if rank:
+            raise FtlError(f"{container} has one node: rank 0", exit_code=2)
+        return [engine, "exec", "--interactive", "--tty", container, "bash"]
+
+    def dashboard(self, handle: str) -> str | None:
+        return None
+
+    @staticmethod
+    def _ask(argv: list[str], *, env: Mapping[str, str] | None = None, timeout_s: int | None = _TIMEOUT_S) -> str:
+        done = _call(argv, env=env, timeout_s=timeout_s)
+        if done.returncode:
+            raise FtlError(
+                f"{argv[0]} {argv[1]} failed: {_last_line(done.stderr)}",
+                hint="`ftl doctor` says whether containers run here; `ftl images list` names images",
+            )
+        return done.stdout
+
+
+def choose_engine(plan: RunPlan) -> str:
+    """``--cloud podman`` asks for podman by name; otherwise docker where it is installed, else podman."""
+    if plan.placement.clouds:
+        return plan.placement.clouds[0]
+    return "podman" if shutil.which("podman") and not shutil.which("docker") else "docker"
+
+
+def _run_command(plan: RunPlan, engine: str) -> list[str]:
+    image = (plan.image or image_for(plan.resources.vendor)).removeprefix("docker:")
+    argv = [engine, "run", "--detach", f"--name={plan.submission_id}"]
+    argv += [f"--label=ftl.run={plan.name}", f"--label=ftl.config={plan.config_digest}"]
+    argv += ["--network=host", "--ipc=host", f"--stop-timeout={STOP_GRACE_S}", *_LIMITS, *_accelerators(plan, engine)]
+    # Files that the run writes belong to whoever launched it; that user may have no home in the image.
+    argv += [f"--user={plan.host_user}", "--env=HOME=/tmp"] if plan.host_user else []
+    argv += [f"--volume={source}:{target}" for target, source in plan.mounts.items()]
+    if plan.workdir is not None:
+        argv += [f"--volume={plan.workdir}:{plan.workdir}", f"--workdir={plan.workdir}"]
+    argv += [f"--env={name}={value}" for name, value in sorted(plan.env.items())]
+    argv += [f"--env={name}" for name in plan.secret_names]
+    return [*argv, image, "bash", "-c", render_container_script(plan)]
+
+
+def _accelerators(plan: RunPlan, engine: str) -> list[str]:
+    if not plan.resources.accelerators:
+        return []
+    if plan.resources.vendor is Vendor.AMD:
+        return list(_ROCM)
+    return ["--device=nvidia.com/gpu=all"] if engine == "podman" else ["--gpus=all"]
+
+
+def _readable(argv: list[str]) -> list[list[str]]:
+    """One line an option."""
+    head = argv[:3]
+    options = [word for word in argv[3:-4]]
+    return [head, *([word] for word in options), argv[-4:]]
+
+
+def _state(found: Mapping[str, Any]) -> BackendState:
+    """docker's words (also podman's): created, running, paused, restarting, removing, exited, dead."""
+    word = str(found["Status"])
+    times = {"started_at": _seconds(found.get("StartedAt")), "ended_at": _seconds(found.get("FinishedAt"))}
+    if word in ("created", "configured", "initialized"):
+        return BackendState(RunState.STARTING)
+    if word in ("running", "paused", "restarting", "stopping", "removing"):
+        return BackendState(RunState.RUNNING, started_at=times["started_at"])
+    code = int(found.get("ExitCode") or 0)
+    message = found.get("Error") or ("out of memory" if found.get("OOMKilled") else None)
+    return BackendState(RunState.FAILED if code else RunState.SUCCEEDED, exit_code=code, message=message, **times)
+
+
+def _seconds(text: str | None) -> float | None:
+    """Seconds since 1970 of docker's RFC 3339 times, which have nanoseconds; its year 1 means never."""
+    if not text or text.startswith("0001"):
+        return None
+    return datetime.fromisoformat(re.sub(r"\.\d+", "", text)).timestamp()
+
+
+def _call(
+    argv: list[str], *, env: Mapping[str, str] | None = None, timeout_s: int | None = _TIMEOUT_S
+) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=timeout_s, check=False)
+    except FileNotFoundError as error:
+        raise FtlError(f"{argv[0]} is not installed here", hint="install docker or podman") from error
+    except subprocess.TimeoutExpired as error:
+        raise FtlError(f"{argv[0]} {argv[1]} did not answer within {timeout_s} s") from error
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no message"
+
+
+def _parse_handle(handle: str) -> tuple[str, str]:
+    engine, _, container = handle.removeprefix("docker://").partition("/")
+    return engine, container
+
+
+BACKEND = DockerBackend()

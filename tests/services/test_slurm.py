@@ -1,0 +1,121 @@
+"""`ftl launch --cloud slurm`: SkyPilot, a real Slurm cluster of two nodes, Ray over both, checkpoints in S3.
+
+The cluster is tests/services/slurm/cluster.sh. One run: a node dies in the middle, and the run goes on by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.ftl_cli import Ftl, write_config
+from tests.services.s3 import ROOT, S3Server
+from tests.services.slurm.onprem import OnPrem, cannot_run, running_cluster, wait_until
+
+pytestmark = [
+    pytest.mark.service,
+    pytest.mark.slow,
+    pytest.mark.timeout(1500),
+    pytest.mark.skipif(cannot_run() is not None, reason=str(cannot_run())),
+]
+
+STEPS = 300
+SAVE_STEPS = 20
+
+
+@pytest.fixture(scope="module")
+def onprem(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnPrem]:
+    with running_cluster(tmp_path_factory.mktemp("sky") / "home") as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def settings(tiny_model: Path, small_data: Path, tmp_path: Path) -> dict[str, Any]:
+    """What is uploaded lies in the folder that ftl is called in."""
+    shutil.copytree(tiny_model, tmp_path / "work/tiny")
+    shutil.copy(small_data, tmp_path / "work/train.jsonl")
+    return {
+        "base_model": "./tiny",
+        "datasets": [{"path": "train.jsonl", "type": "chat_template"}],
+        "sequence_len": 512,
+        "micro_batch_size": 1,
+        "gradient_accumulation_steps": 1,
+        "max_steps": STEPS,
+        "save_steps": SAVE_STEPS,
+        "save_total_limit": 100,
+        "learning_rate": 1e-3,
+        "lr_scheduler": "constant",
+        "optimizer": "adamw_torch",
+        "logging_steps": 1,
+        "seed": 7,
+        "generate_samples": False,
+    }
+
+
+def test_a_run_over_two_nodes_outlives_one_of_them(
+    onprem: OnPrem, s3_server: S3Server, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    launch = {
+        "cloud": "slurm",
+        "nodes": 2,
+        "cpus": 2,
+        "workdir": ".",
+        "venv": str(ROOT / ".venv"),
+        "env": {"PYTHONPATH": f"{ROOT}/launcher:{ROOT}/runner", "OMP_NUM_THREADS": "1"},
+    }
+    settings |= {"checkpoint": f"s3://{s3_server.bucket}/slurm", "launch": launch}
+    config = write_config(tmp_path / "work/config.yml", settings)
+    ftl = Ftl(tmp_path / "ftl", tmp_path / "work", {**onprem.environment, **s3_server.environment})
+    ftl.run("launch", str(config), "--name", "tiny", "--detach", timeout_s=400)
+
+    for _ in wait_until(400, "a checkpoint"):
+        if f"checkpoint-{SAVE_STEPS}/" in keys_of(s3_server):
+            break
+    onprem.script("kill-node", "n2")
+    assert ftl.status("tiny")["state"] in ("running", "recovering")
+    onprem.script("up")  # the machine is repaired; SkyPilot waits for two nodes
+
+    followed = ftl.run("logs", "-f", "tiny", check=False, timeout_s=700)
+    status = ftl.status("tiny")
+    assert status["state"] == "succeeded", followed.stdout[-5000:] + followed.stderr[-2000:]
+    assert status["metrics"]["attempt"] == 2
+    assert 0 < status["metrics"]["start_step"] < STEPS
+    assert status["metrics"]["start_step"] % SAVE_STEPS == 0
+    assert s3_server.environment["AWS_SECRET_ACCESS_KEY"] not in followed.stdout
+
+    found = json.loads(get(s3_server, "slurm/tiny/final/metrics.json"))
+    losses = [row["loss"] for row in found["history"] if "loss" in row]
+    assert losses == pytest.approx(losses_of_one_machine(ftl, settings, tmp_path), rel=1e-5)
+
+
+def losses_of_one_machine(ftl: Ftl, settings: dict[str, Any], tmp_path: Path) -> list[float]:
+    """The same run by two processes side by side, uninterrupted."""
+    alone = {**settings, "output_dir": str(tmp_path / "alone"), "launch": None, "checkpoint": None}
+    config = write_config(tmp_path / "work/alone.yml", alone)
+    ftl.run("train", str(config), "--launcher", "torchrun", "--", "--nproc_per_node=2")
+    history = json.loads((tmp_path / "alone/metrics.json").read_text())["history"]
+    return [row["loss"] for row in history if "loss" in row]
+
+
+def keys_of(server: S3Server) -> str:
+    return _aws(server, "print(*[o['Key'] for o in s3.list_objects_v2(Bucket=b).get('Contents', [])], sep='\\n')")
+
+
+def get(server: S3Server, key: str) -> str:
+    return _aws(server, f"print(s3.get_object(Bucket=b, Key={key!r})['Body'].read().decode())")
+
+
+def _aws(server: S3Server, code: str) -> str:
+    """boto3 in a process of its own: its sessions remember the credentials of other tests."""
+    import os
+    import sys
+
+    code = f"import boto3; s3 = boto3.client('s3'); b = {server.bucket!r}; {code}"
+    environment = {**os.environ, **server.environment}
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True).stdout
