@@ -95,6 +95,8 @@ class BuildOptions:
     revision: str = "unknown"
     certificate: str | None = None
     """A CA bundle for the build's downloads, handed over as a secret: in no layer."""
+    wheels: Path | None = None
+    """A folder of wheels that are taken before those of an index; torch only from there, where it has one."""
 
 
 def build_command(flavour: Flavour, options: BuildOptions, context: Path) -> list[str]:
@@ -114,6 +116,8 @@ def build_command(flavour: Flavour, options: BuildOptions, context: Path) -> lis
         argv += ["--layers", "--format=docker"]  # OCI's format has no SHELL, and podman keeps no layers by itself
     if options.certificate:
         argv.append(f"--secret=id=ca,src={options.certificate}")
+    if options.wheels:
+        argv.append(f"--build-context=wheels={options.wheels}")
     argv += [f"--build-arg={name}={value}" for name, value in arguments.items() if value]
     return [*argv, f"--tag={options.reference}", f"--file={context / 'Dockerfile'}", str(context)]
 

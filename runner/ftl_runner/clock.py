@@ -25,6 +25,10 @@ class PhaseClock:
     def record(self, phase: str, seconds: float) -> None:
         self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
 
+    def startup_seconds(self) -> dict[str, float]:
+        """The phases before and up to the first step, in the order in which they came."""
+        return {name: round(value, 3) for name, value in self.seconds.items() if name != "train"}
+
     @property
     def elapsed_s(self) -> float:
         return time.time() - self._start

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +32,8 @@ class TrainJob:
     resume: bool
     start_from: str | None = None
     workdir: str = field(default_factory=os.getcwd)
+    created_at: float = field(default_factory=time.time)
+    """When the driver began, in seconds since the epoch: what passes until a worker runs is Ray's, or torchrun's."""
 
     @property
     def output_dir(self) -> Path:

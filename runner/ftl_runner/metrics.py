@@ -42,7 +42,7 @@ def make_metrics(context: RunContext, trainer: Trainer, prepared: Prepared, toke
         "steps_this_attempt": steps_here,
         "tokens_this_attempt": tokens,
         "tokens_per_s": tokens / train_s if train_s else None,
-        "startup_s": {name: round(value, 3) for name, value in context.clock.seconds.items() if name != "train"},
+        "startup_s": context.clock.startup_seconds(),
         "total_s": round(context.clock.elapsed_s, 3),
         "peak_memory_bytes": _peak_memory_bytes(),
         "data": prepared.report.to_dict(),

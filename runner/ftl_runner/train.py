@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ftl_config.protocol import Event, EventType
+from ftl_config.protocol import Env, Event, EventType
 from ftl_runner.checkpoints.commit import RunIdentity, prune_local
 from ftl_runner.checkpoints.manifest import committed
 from ftl_runner.checkpoints.resume import (
@@ -37,6 +37,8 @@ def train(job: TrainJob, send: Callable[[Event], None], stop: StopSignal) -> Out
         FtlError: bad configuration, data, model or store, each with its remedy.
     """
     clock = PhaseClock(_process_start())
+    if os.environ.get(Env.EXECUTOR) == "ray":
+        clock.record("ray", time.time() - job.created_at)
     quiet_libraries()
     if Path(job.workdir).is_dir():
         os.chdir(job.workdir)  # relative paths in the config mean what they meant where the run was started

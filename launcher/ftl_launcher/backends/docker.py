@@ -21,6 +21,7 @@ from ftl_launcher.plan import RunPlan
 from ftl_launcher.render import STOP_GRACE_S, render_container_script
 from ftl_launcher.states import RunState
 
+# Pinned memory for the collectives of accelerators. Without one the engine's own limits do, which it may not raise.
 _LIMITS = ("--ulimit=memlock=-1", "--ulimit=stack=67108864")
 _ROCM = ("--device=/dev/kfd", "--device=/dev/dri", "--group-add=video", "--security-opt=seccomp=unconfined")
 _TIMEOUT_S = 60
@@ -65,7 +66,13 @@ class DockerBackend:
 
     def submit(self, request: Request, secrets: Mapping[str, str]) -> None:
         # `--env NAME` without a value takes it from the client's own environment: no secret stands in an argv.
-        self._ask([*request.payload["argv"]], env={**os.environ, **secrets}, timeout_s=None)
+        engine, container = _parse_handle(request.handle)
+        try:
+            self._ask([*request.payload["argv"]], env={**os.environ, **secrets}, timeout_s=None)
+        except FtlError:
+            # What could not be started would keep the name; one that runs already is left alone.
+            _call([engine, "rm", container])
+            raise
 
     def state(self, handle: str) -> BackendState:
         engine, container = _parse_handle(handle)
@@ -120,7 +127,7 @@ def _run_command(plan: RunPlan, engine: str) -> list[str]:
     image = (plan.image or image_for(plan.resources.vendor)).removeprefix("docker:")
     argv = [engine, "run", "--detach", f"--name={plan.submission_id}"]
     argv += [f"--label=ftl.run={plan.name}", f"--label=ftl.config={plan.config_digest}"]
-    argv += ["--network=host", "--ipc=host", f"--stop-timeout={STOP_GRACE_S}", *_LIMITS, *_accelerators(plan, engine)]
+    argv += ["--network=host", "--ipc=host", f"--stop-timeout={STOP_GRACE_S}", *_accelerators(plan, engine)]
     # Files that the run writes belong to whoever launched it; that user may have no home in the image.
     argv += [f"--user={plan.host_user}", "--env=HOME=/tmp"] if plan.host_user else []
     argv += [f"--volume={source}:{target}" for target, source in plan.mounts.items()]
@@ -135,8 +142,8 @@ def _accelerators(plan: RunPlan, engine: str) -> list[str]:
     if not plan.resources.accelerators:
         return []
     if plan.resources.vendor is Vendor.AMD:
-        return list(_ROCM)
-    return ["--device=nvidia.com/gpu=all"] if engine == "podman" else ["--gpus=all"]
+        return [*_LIMITS, *_ROCM]
+    return [*_LIMITS, "--device=nvidia.com/gpu=all" if engine == "podman" else "--gpus=all"]
 
 
 def _readable(argv: list[str]) -> list[list[str]]:

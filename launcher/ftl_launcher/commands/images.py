@@ -28,6 +28,7 @@ from ftl_launcher.images import (
 )
 
 _ENGINES = ("docker", "podman")
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.group()
@@ -41,6 +42,7 @@ def images() -> None:
 @click.option("--builder", metavar="NAME", help="docker, podman or buildah; the first that is installed.")
 @click.option("--base-image", metavar="REF", help="In place of the one in images/matrix.toml.")
 @click.option("--flash-attention", metavar="VERSION", help="Compile FlashAttention too: an hour or more.")
+@click.option("--wheels", metavar="DIR", help="Folder of wheels to take before those of an index.", type=_FOLDER)
 @click.option("--print", "only_print", is_flag=True, help="Print the command, build nothing.")
 def build(
     flavour: str,
@@ -48,6 +50,7 @@ def build(
     builder: str | None,
     base_image: str | None,
     flash_attention: str | None,
+    wheels: Path | None,
     only_print: bool,
 ) -> int:
     """Build a flavour from this checkout, under the name that `ftl launch` looks for."""
@@ -61,6 +64,7 @@ def build(
         flash_attention=flash_attention,
         revision=_revision(context),
         certificate=host_certificate(),
+        wheels=wheels and wheels.absolute(),
     )
     argv = build_command(chosen, options, context)
     commands = [argv, *([[program, "tag", chosen.reference, push_to], [program, "push", push_to]] if push_to else [])]

@@ -186,11 +186,12 @@ S
 }
 
 wait_for_nodes() {
-  for _ in $(seq 60); do
+  for _ in $(seq 120); do
     [ "$(sinfo -h -N -o '%t' | grep -cxE 'idle|mix|alloc')" -ge ${#nodes[@]} ] && return
     sleep 0.5
   done
   sinfo -N -l >&2
+  tail -n 20 "$base"/log/*.log >&2
   exit 1
 }
 
@@ -208,17 +209,22 @@ up() {
 
 # Everything of a node dies at once, as when its power goes; returns when Slurm has noticed.
 kill_node() {
-  local space pid
+  local space pid left=1
   space=$(readlink "/proc/$(cat "$base/run/slurmd-$1.pid")/ns/uts")
-  for pid in /proc/[0-9]*; do
-    [ "$(readlink "$pid/ns/uts" 2>/dev/null)" = "$space" ] && kill -KILL "${pid#/proc/}" 2>/dev/null || true
+  while [ "$left" -gt 0 ]; do # what was just being started is there in the next round
+    left=0
+    for pid in /proc/[0-9]*; do
+      [ "$(readlink "$pid/ns/uts" 2>/dev/null)" = "$space" ] || continue
+      grep -q '^State:.Z' "$pid/status" 2>/dev/null && continue
+      kill -KILL "${pid#/proc/}" 2>/dev/null && left=$((left + 1))
+    done
   done
   rm -f "$base/run/slurmd-$1.pid"
 }
 
 wait_until_down() {
   for _ in $(seq 120); do
-    sinfo -h -N -n "$1" -o '%t' | grep -q '^down' && return
+    [[ $(sinfo -h -N -n "$1" -o '%t') == down* ]] && return
     sleep 0.5
   done
   sinfo -N -l >&2

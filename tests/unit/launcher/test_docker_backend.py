@@ -38,7 +38,8 @@ def test_the_folder_the_cache_and_what_lies_elsewhere_are_seen_at_their_own_path
         "--volume=/home/me/project:/home/me/project",
     ]
     assert {"--workdir=/home/me/project", "--user=1001:1001", "--env=HF_HOME=/home/me/.cache/huggingface"} <= set(argv)
-    assert {"--ipc=host", "--ulimit=memlock=-1", "--ulimit=stack=67108864"} <= set(argv)
+    assert "--ipc=host" in argv
+    assert not any("ulimit" in word for word in argv)
     assert argv[-4:-1] == ["ghcr.io/me/ftl:1", "bash", "-c"]
 
 
@@ -50,7 +51,7 @@ def test_secrets_stand_in_it_by_name() -> None:
     ("flags", "words", "flavour"),
     [
         ((), set(), "cpu"),
-        (("--launch.accelerators=A100:2",), {"--gpus=all"}, "cuda"),
+        (("--launch.accelerators=A100:2",), {"--gpus=all", "--ulimit=memlock=-1", "--ulimit=stack=67108864"}, "cuda"),
         (("--launch.accelerators=A100:2", "--launch.cloud=podman"), {"--device=nvidia.com/gpu=all"}, "cuda"),
         (("--launch.accelerators=MI300X:8",), {"--device=/dev/kfd", "--device=/dev/dri", "--group-add=video"}, "rocm"),
     ],
