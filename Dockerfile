@@ -56,6 +56,7 @@ COPY launcher /opt/ftl-source/launcher
 COPY runner /opt/ftl-source/runner
 COPY templates /opt/ftl-source/templates
 COPY images /opt/ftl-source/images
+# hadolint ignore=DL3003
 RUN --mount=type=cache,target=/root/.cache --mount=type=secret,id=ca,target=/run/secrets/ca.crt \
     if [ -s /run/secrets/ca.crt ]; then export PIP_CERT=/run/secrets/ca.crt SSL_CERT_FILE=/run/secrets/ca.crt; fi; \
     export VIRTUAL_ENV=/opt/ftl UV_LINK_MODE=copy; \

@@ -94,7 +94,9 @@ class DockerBackend:
 
     def down(self, handle: str) -> None:
         engine, container = _parse_handle(handle)
-        self._ask([engine, "rm", "--force", container])
+        done = _call([engine, "rm", "--force", container])
+        if done.returncode and "no such" not in done.stderr.lower():
+            raise FtlError(f"{engine} did not remove {container}: {_last_line(done.stderr)}")
 
     def shell(self, handle: str, rank: int) -> list[str]:
         engine, container = _parse_handle(handle)

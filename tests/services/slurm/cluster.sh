@@ -223,7 +223,7 @@ kill_node() {
 }
 
 wait_until_down() {
-  for _ in $(seq 120); do
+  for _ in $(seq 400); do
     [[ $(sinfo -h -N -n "$1" -o '%t') == down* ]] && return
     sleep 0.5
   done
