@@ -56,6 +56,7 @@ COPY launcher /opt/ftl-source/launcher
 COPY runner /opt/ftl-source/runner
 COPY templates /opt/ftl-source/templates
 COPY images /opt/ftl-source/images
+# Whoever the container runs as may add packages (launch.image.extra_packages).
 # hadolint ignore=DL3003
 RUN --mount=type=cache,target=/root/.cache --mount=type=secret,id=ca,target=/run/secrets/ca.crt \
     if [ -s /run/secrets/ca.crt ]; then export PIP_CERT=/run/secrets/ca.crt SSL_CERT_FILE=/run/secrets/ca.crt; fi; \
@@ -66,7 +67,7 @@ RUN --mount=type=cache,target=/root/.cache --mount=type=secret,id=ca,target=/run
     && rm -rf torch/test ray/jars && { [ ! -d torch/bin ] || find torch/bin -type f ! -name torch_shm_manager -delete; } \
     && if [ "${FLAVOUR}" = cpu ]; then find bitsandbytes -name 'lib*.so' ! -name '*_cpu*' -delete; fi \
     && find /opt/ftl -depth -type d -name __pycache__ -exec rm -rf {} + \
-    && chmod -R a+rX /opt/ftl
+    && chmod -R a+rwX /opt/ftl
 
 # ---- the image ----
 FROM system AS final

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, NamedTuple
 
 from ftl_config.errors import FtlError
@@ -123,9 +123,11 @@ class RunPlan:
     """Path on the nodes -> local path or bucket URL."""
     setup: str | None
     """Shell text that every node runs first."""
-    venv: str | None
-    """Virtual environment on the nodes that has the runner, where one is there already."""
     ftl_version: str
+    venv: str | None = None
+    """Virtual environment on the nodes that has the runner, where one is there already."""
+    extra_packages: tuple[str, ...] = ()
+    """Python packages that the nodes install before the run."""
     host_user: str | None = None
     """``uid:gid`` of whoever launched it, for a container on this machine."""
 
@@ -143,16 +145,17 @@ class RunPlan:
 
     @classmethod
     def from_json(cls, text: str) -> RunPlan:
-        """Read back what `to_json` wrote."""
-        values = json.loads(text)
+        """Read back what `to_json` wrote, also that of an older or a newer ftl."""
+        known = {each.name for each in fields(cls)}
+        values = {key: value for key, value in json.loads(text).items() if key in known}
         resources = values.pop("resources")
         resources["accelerators"] = tuple(Accelerator(**item) for item in resources["accelerators"])
         resources["ports"] = tuple(resources["ports"])
         placement = values.pop("placement")
         placement["clouds"] = tuple(placement["clouds"])
         recovery = values.pop("recovery")
-        for name in ("argv", "secret_names"):
-            values[name] = tuple(values[name])
+        for name in ("argv", "secret_names", "extra_packages"):
+            values[name] = tuple(values.get(name, ()))
         return cls(
             **values,
             resources=Resources(**resources),
@@ -194,7 +197,8 @@ def make_plan(loaded: LoadedConfig, name: str, host: HostFacts, *, ftl_version: 
         config_yaml=config_yaml,
         config_digest=loaded.digest,
         checkpoint_uri=checkpoint_uri,
-        image=launch.image,
+        image=launch.image if isinstance(launch.image, str) or launch.image is None else launch.image.name,
+        extra_packages=() if isinstance(launch.image, str) else _extra_packages(launch),
         resources=resources,
         placement=_placement(launch, backend),
         recovery=recovery,
@@ -328,6 +332,10 @@ def _environment(plan_values: _Sizes, launch: LaunchSection, host: HostFacts) ->
 
 def _container_environment(backend: str, host: HostFacts) -> dict[str, str]:
     return {"HF_HOME": host.hf_home} if backend == "docker" and host.hf_home else {}
+
+
+def _extra_packages(launch: LaunchSection) -> tuple[str, ...]:
+    return tuple(getattr(launch.image, "extra_packages", None) or ())
 
 
 def carried_environment(host: HostFacts) -> dict[str, str]:

@@ -40,6 +40,7 @@ def render_ray_job(plan: RunPlan, *, python: str, config_path: str | None) -> st
         config_yaml=plan.config_yaml if in_job else None,
         delimiter=f"FTL_CONFIG_{plan.config_digest[:8]}",
         workdir=None if in_job else plan.workdir,
+        extra_packages=(),
     )
     secrets = {name: SECRET_MARK % name for name in plan.secret_names} if in_job else {}
     return _render(
@@ -59,6 +60,7 @@ def render_container_script(plan: RunPlan) -> str:
         config_yaml=plan.config_yaml,
         delimiter=f"FTL_CONFIG_{plan.config_digest[:8]}",
         workdir=None,
+        extra_packages=plan.extra_packages,
     ).strip()
 
 

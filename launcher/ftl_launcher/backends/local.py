@@ -35,6 +35,7 @@ TEMP_PREFIX = "ftl-"
 _UNSUITABLE = {
     "spot": "launch.spot: this machine is not rented; leave the key out or choose a --cloud",
     "image": "launch.image: the local backend runs in the environment that ftl is installed in; leave the key out",
+    "extra_packages": "launch.image.extra_packages: install them in the environment that ftl is installed in",
     "nodes": "launch.nodes: this machine is one node; use --launch.workers-per-node, or choose a --cloud",
 }
 
@@ -46,7 +47,12 @@ class LocalBackend:
     state_needs_import = False
 
     def refusals(self, plan: RunPlan) -> list[str]:
-        asked = {"spot": plan.resources.spot, "image": plan.image is not None, "nodes": plan.num_nodes > 1}
+        asked = {
+            "spot": plan.resources.spot,
+            "image": plan.image is not None,
+            "extra_packages": bool(plan.extra_packages),
+            "nodes": plan.num_nodes > 1,
+        }
         found = [reason for key, reason in _UNSUITABLE.items() if asked[key]]
         if plan.resources.accelerators and detected_gpus() < plan.workers_per_node:
             wanted = plan.resources.accelerators[0]

@@ -32,6 +32,8 @@ class RayBackend:
         found = []
         if plan.image is not None:
             found.append("launch.image: a running Ray cluster has its image already; leave the key out")
+        if plan.extra_packages:
+            found.append("launch.image.extra_packages: a Ray cluster has its packages already; add them to its image")
         if plan.resources.spot:
             found.append("launch.spot: a running Ray cluster has its machines already; leave the key out")
         if plan.mounts:

@@ -16,6 +16,15 @@ class Recovery(Section):
     """How often a run whose machine was lost is started again; without limit when left out."""
 
 
+class Image(Section):
+    """A container image, and what it lacks."""
+
+    name: str | None = None
+    """Reference of the image; ours for the hardware when left out."""
+    extra_packages: Texts | None = None
+    """Python packages to install in it before the run, such as einops==0.8.1."""
+
+
 class LaunchSection(Section):
     """Machines, image, files and environment of a launched run. Everything can be given by flags instead."""
 
@@ -41,8 +50,8 @@ class LaunchSection(Section):
     """Training processes on a machine; one a GPU when left out."""
     spot: bool = False
     """Use machines that can be taken away, for less."""
-    image: str | None = None
-    """Container image; ours for the hardware when left out."""
+    image: str | Image | None = None
+    """Container image, or a mapping of its name and extra_packages; ours for the hardware when left out."""
     disk_gb: Count | None = None
     """Disk of a node in GB."""
     disk_tier: Literal["low", "medium", "high", "ultra", "best"] | None = None

@@ -224,7 +224,7 @@ kill_node() {
 
 wait_until_down() {
   for _ in $(seq 400); do
-    [[ $(sinfo -h -N -n "$1" -o '%t') == down* ]] && return
+    [[ $(scontrol show node "$1") == *State=DOWN* ]] && return
     sleep 0.5
   done
   sinfo -N -l >&2

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+
 import pytest
 
 from ftl_config.errors import FtlError
@@ -140,3 +143,12 @@ def test_mixed_vendors_are_refused() -> None:
 def test_local_plan_starts_where_ftl_was_called() -> None:
     assert plan_of().workdir == HOST.workdir
     assert plan_of("--launch.cloud=aws").workdir is None
+
+
+def test_a_plan_of_another_version_is_read() -> None:
+    plan = plan_of("--launch.venv=/opt/ftl")
+    values = json.loads(plan.to_json())
+    assert RunPlan.from_json(json.dumps({**values, "of_a_newer_ftl": 1})) == plan
+    for name in ("venv", "extra_packages", "host_user"):
+        del values[name]
+    assert RunPlan.from_json(json.dumps(values)) == dataclasses.replace(plan, venv=None)
