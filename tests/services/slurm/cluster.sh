@@ -128,6 +128,11 @@ show_folders() {
   local path closed kept
   IFS=: read -ra wanted <<< "$visible"
   for path in "${wanted[@]}"; do
+    if [[ $path == /tmp/* ]]; then # the node's /tmp is another one
+      mkdir -p "$base/nodes/$node$path"
+      mount --bind "$path" "$base/nodes/$node$path"
+      continue
+    fi
     runuser -u $user -- test -x "$path" && continue
     closed=/$(cut -d/ -f2 <<< "$path")
     kept=$(mktemp -d /run/ftl-kept-XXXX)
@@ -146,10 +151,10 @@ start_nodes() {
   for node in "${nodes[@]}"; do
     alive "$base/run/slurmd-$node.pid" || base=$base visible=$visible user=$user node=$node \
       unshare --mount --uts --propagation private bash -c "$(declare -f show_folders)"'
-        mount --bind "$base/nodes/$node/tmp" /tmp
+        show_folders
+        mount --rbind "$base/nodes/$node/tmp" /tmp
         mount --bind "$base/hosts" /etc/hosts
         hostname "$node"
-        show_folders
         exec /usr/sbin/slurmd -N "$node"' < /dev/null
   done
 }
@@ -237,7 +242,7 @@ down() {
   done
   for name in slurmctld sshd; do stop "$base/run/$name.pid"; done
   stop /run/munge/munged.pid
-  rm -rf "$base"
+  rm -rf --one-file-system "$base"
 }
 
 case "${1:-}" in

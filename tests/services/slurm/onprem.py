@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[2]
 BIN = Path(sys.executable).parent
 
 SKY_CONFIG = "jobs:\n  controller:\n    consolidation_mode: true\n"
@@ -39,7 +40,7 @@ class OnPrem:
     def script(self, *args: str) -> None:
         done = subprocess.run(
             ["bash", str(HERE / "cluster.sh"), *args],
-            env={**os.environ, **self.environment, "SLURM_VISIBLE": str(Path(sys.base_prefix).parent)},
+            env={**os.environ, **self.environment, "SLURM_VISIBLE": f"{Path(sys.base_prefix).parent}:{ROOT}"},
             capture_output=True,
             text=True,
             timeout=300,
