@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def test_a_run_over_two_nodes_outlives_one_of_them(
         "nodes": 2,
         "cpus": 2,
         "workdir": ".",
-        "venv": str(ROOT / ".venv"),
+        "venv": sys.prefix,
         "env": {"PYTHONPATH": f"{ROOT}/launcher:{ROOT}/runner", "OMP_NUM_THREADS": "1"},
     }
     settings |= {"checkpoint": f"s3://{s3_server.bucket}/slurm", "launch": launch}

@@ -15,7 +15,7 @@ from typing import Any
 from ftl_config.errors import FtlError
 from ftl_launcher.accelerators import Vendor
 from ftl_launcher.backends.idle import command_lines
-from ftl_launcher.backends.protocol import BackendState, Request
+from ftl_launcher.backends.protocol import BackendState, Offer, Request
 from ftl_launcher.images import image_for
 from ftl_launcher.plan import RunPlan
 from ftl_launcher.render import STOP_GRACE_S, render_container_script
@@ -63,6 +63,9 @@ class DockerBackend:
             payload={"argv": argv},
             plan=plan,
         )
+
+    def offer(self, request: Request, secrets: Mapping[str, str]) -> Offer | None:
+        return None
 
     def submit(self, request: Request, secrets: Mapping[str, str]) -> None:
         # `--env NAME` without a value takes it from the client's own environment: no secret stands in an argv.

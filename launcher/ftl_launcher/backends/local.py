@@ -16,7 +16,7 @@ from typing import Any
 
 from ftl_config.errors import FtlError
 from ftl_launcher.backends import ray_http
-from ftl_launcher.backends.protocol import BackendState, Request
+from ftl_launcher.backends.protocol import BackendState, Offer, Request
 from ftl_launcher.backends.ray_http import Endpoint
 from ftl_launcher.backends.tail import tail_file
 from ftl_launcher.host import detected_gpus
@@ -71,6 +71,9 @@ class LocalBackend:
             payload=json.loads(text),
             plan=plan,
         )
+
+    def offer(self, request: Request, secrets: Mapping[str, str]) -> Offer | None:
+        return None
 
     def submit(self, request: Request, secrets: Mapping[str, str]) -> None:
         run_dir = RunDir.of(request.name).create()

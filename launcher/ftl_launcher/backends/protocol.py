@@ -29,6 +29,14 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Offer:
+    """What would be rented first. ``hourly_cost`` is in dollars for all nodes; None where no price is known."""
+
+    where: str
+    hourly_cost: float | None
+
+
+@dataclass(frozen=True)
 class BackendState:
     """What a backend says about a run. ``exit_code`` is the driver's, where the backend knows it."""
 
@@ -54,6 +62,14 @@ class Backend(Protocol):
 
     def request(self, plan: RunPlan) -> Request:
         """Pure: the plan in the backend's words."""
+        ...
+
+    def offer(self, request: Request, secrets: Mapping[str, str]) -> Offer | None:
+        """What the request would rent; None where nothing is rented.
+
+        Raises:
+            FtlError: nothing fits, or nobody can be asked now.
+        """
         ...
 
     def submit(self, request: Request, secrets: Mapping[str, str]) -> None:

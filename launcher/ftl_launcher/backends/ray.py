@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from ftl_config.errors import FtlError
 from ftl_launcher.backends import ray_http
-from ftl_launcher.backends.protocol import BackendState, Request
+from ftl_launcher.backends.protocol import BackendState, Offer, Request
 from ftl_launcher.backends.ray_client import first_line, make_client
 from ftl_launcher.backends.ray_http import Endpoint
 from ftl_launcher.backends.ray_logs import tail_job
@@ -52,6 +52,9 @@ class RayBackend:
             payload=json.loads(text),
             plan=plan,
         )
+
+    def offer(self, request: Request, secrets: Mapping[str, str]) -> Offer | None:
+        return None
 
     def submit(self, request: Request, secrets: Mapping[str, str]) -> None:
         endpoint, _ = _parse_handle(request.handle)

@@ -11,7 +11,8 @@ from typing import Any
 from ftl_config.errors import FtlError
 from ftl_launcher.accelerators import Vendor
 from ftl_launcher.backends.idle import with_idle
-from ftl_launcher.backends.protocol import BackendState, Request
+from ftl_launcher.backends.protocol import BackendState, Offer, Request
+from ftl_launcher.backends.skypilot_offer import ask_for_offer
 from ftl_launcher.clouds import Cloud, Feature, find_cloud
 from ftl_launcher.plan import RunPlan
 from ftl_launcher.render import render_skypilot_task
@@ -92,6 +93,12 @@ class SkyPilotBackend:
             payload=yaml.safe_load(text),
             plan=plan,
         )
+
+    def offer(self, request: Request, secrets: Mapping[str, str]) -> Offer | None:
+        clouds = [find_cloud(name) for name in request.plan.placement.clouds]
+        if clouds and not any(cloud.is_rented for cloud in clouds):
+            return None
+        return ask_for_offer(_import_sky(), request, secrets)
 
     def submit(self, request: Request, secrets: Mapping[str, str]) -> None:
         sky = _import_sky()

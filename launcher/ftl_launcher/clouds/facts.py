@@ -36,5 +36,7 @@ class Cloud:
     """Feature -> the reason it is not there and what to do instead."""
     multi_node_env: Mapping[Vendor, Mapping[str, str]] = field(default_factory=dict)
     """Interconnect settings for runs over several nodes, by accelerator vendor."""
+    is_rented: bool = True
+    """Its machines cost money by the hour; false for clusters of the user's own."""
     is_container: bool = False
     """Nodes are containers already: docker run options do not apply."""

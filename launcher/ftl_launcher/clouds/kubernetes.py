@@ -17,4 +17,5 @@ CLOUD = Cloud(
     },
     multi_node_env={Vendor.NVIDIA: _SOCKETS, Vendor.AMD: _SOCKETS},
     is_container=True,
+    is_rented=False,
 )

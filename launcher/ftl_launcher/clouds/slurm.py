@@ -16,4 +16,5 @@ CLOUD = Cloud(
         Feature.NETWORK_TIER: "Slurm nodes have the network they have; leave launch.network_tier out",
     },
     is_container=True,
+    is_rented=False,
 )

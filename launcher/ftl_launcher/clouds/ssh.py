@@ -13,4 +13,5 @@ CLOUD = Cloud(
         Feature.NETWORK_TIER: "machines of your own have the network they have; leave launch.network_tier out",
     },
     is_container=True,
+    is_rented=False,
 )

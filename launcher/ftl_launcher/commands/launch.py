@@ -19,6 +19,7 @@ from ftl_launcher.commands.options import (
     parse_env,
 )
 from ftl_launcher.commands.rendering import print_request
+from ftl_launcher.confirm import confirm_cost
 from ftl_launcher.console import print_json, say, waiting
 from ftl_launcher.host import look_at_host
 from ftl_launcher.memory_check import check_memory
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 @click.option("--env-file", type=click.Path(path_type=Path), metavar="FILE", help="NAME=value lines for secrets.")
 @click.option("--dryrun", "--dry-run", is_flag=True, help="Print what would be submitted, and stop.")
 @click.option("-d", "--detach", is_flag=True, help="Return once it is submitted.")
+@click.option("-y", "--yes", is_flag=True, help="Launch without asking, whatever it costs.")
 @click.option("--skip-checks", is_flag=True, help="Do not look at local files and the checkpoint bucket first.")
 @click.option("--skip-memory-check", is_flag=True, help="Launch it though the GPUs' memory will hardly do.")
 @json_option
@@ -57,6 +59,7 @@ def launch(
     env_file: Path | None,
     dryrun: bool,
     detach: bool,
+    yes: bool,
     skip_checks: bool,
     skip_memory_check: bool,
     as_json: bool,
@@ -73,6 +76,8 @@ def launch(
         check_memory(loaded, plan)
     if not skip_checks:
         check_before_launch(loaded, plan, values)
+    if offer := backend.offer(request, values):
+        confirm_cost(plan, offer, yes=yes)
     store = RunStore(records_file())
     if not as_json:
         say(describe_plan(plan))

@@ -9,6 +9,7 @@ import click
 from ftl_config.errors import FtlError
 from ftl_launcher.commands.launch import after_submission, describe_plan
 from ftl_launcher.commands.options import json_option
+from ftl_launcher.confirm import confirm_cost
 from ftl_launcher.console import say, waiting
 from ftl_launcher.host import look_at_host
 from ftl_launcher.paths import records_file
@@ -25,8 +26,9 @@ from ftl_launcher.submission import make_request, next_launch, submit_again, wai
 @click.argument("run")
 @click.option("--env-file", type=click.Path(path_type=Path), metavar="FILE", help="NAME=value lines for secrets.")
 @click.option("-d", "--detach", is_flag=True, help="Return once it is submitted.")
+@click.option("-y", "--yes", is_flag=True, help="Launch without asking, whatever it costs.")
 @json_option
-def resume(run: str, env_file: Path | None, detach: bool, as_json: bool) -> int:
+def resume(run: str, env_file: Path | None, detach: bool, yes: bool, as_json: bool) -> int:
     """Submit RUN's stored config again under its name; it goes on from its last committed checkpoint."""
     store = RunStore(records_file())
     record = refresh(store, store.get(run), allow_import=True)
@@ -39,6 +41,8 @@ def resume(run: str, env_file: Path | None, detach: bool, as_json: bool) -> int:
     secrets = collect_secrets(plan.secret_names, env_file)
     if plan.backend == "local" or "://" in plan.checkpoint_uri:
         check_checkpoint_store(plan.checkpoint_uri, secrets)
+    if offer := backend.offer(request, secrets):
+        confirm_cost(plan, offer, yes=yes)
     if not as_json:
         say(f"launch {plan.launch_number} of {describe_plan(plan)}")
     with waiting(waiting_text(plan)):

@@ -12,7 +12,7 @@ import pytest
 
 from ftl_config.protocol import Event, EventType
 from ftl_launcher.backends import registry
-from ftl_launcher.backends.protocol import BackendState, Request
+from ftl_launcher.backends.protocol import BackendState, Offer, Request
 from ftl_launcher.plan import RunPlan
 from ftl_launcher.states import RunState
 
@@ -34,6 +34,7 @@ class FakeBackend:
         self.lines: list[str | None] = [*STEPS, event("end", status="succeeded", exit_code=0)]
         self.answer = BackendState(RunState.SUCCEEDED, exit_code=0)
         self.answer_after_cancel = BackendState(RunState.CANCELLED)
+        self.offered: Offer | None = None
         self.submitted: list[Request] = []
         self.cancelled: list[str] = []
         self.on_line: dict[int, Any] = {}
@@ -45,6 +46,9 @@ class FakeBackend:
         payload = {"name": plan.name, "launch": plan.launch_number}
         handle = f"local://{plan.name}/{plan.submission_id}"
         return Request("local", plan.name, handle, "job.json", json.dumps(payload), payload, plan)
+
+    def offer(self, request: Request, secrets: Mapping[str, str]) -> Offer | None:
+        return self.offered
 
     def submit(self, request: Request, secrets: Mapping[str, str]) -> None:
         self.submitted.append(request)

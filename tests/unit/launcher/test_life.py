@@ -1,0 +1,145 @@
+"""down, queue, ssh, open, and the question before anything is rented, above a backend in memory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ftl_config.errors import FtlError
+from ftl_launcher import cli
+from ftl_launcher.backends.protocol import BackendState, Offer
+from ftl_launcher.backends.skypilot_offer import ask_for_offer
+from ftl_launcher.records import RunStore
+from ftl_launcher.states import RunState
+from ftl_launcher.submission import make_request
+from tests.unit.launcher.fake_backend import FakeBackend, installed
+from tests.unit.launcher.plans import plan_of
+
+
+@pytest.fixture
+def backend(monkeypatch: pytest.MonkeyPatch) -> FakeBackend:
+    return installed(monkeypatch)
+
+
+@pytest.fixture
+def running(backend: FakeBackend, config_file: Path) -> FakeBackend:
+    backend.answer = BackendState(RunState.RUNNING)
+    for name in ("one", "two"):
+        assert cli.run(["launch", str(config_file), "--name", name, "-d"]) == 0
+    return backend
+
+
+def test_what_costs_money_is_not_launched_without_a_yes(
+    backend: FakeBackend, config_file: Path, store: RunStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backend.offered = Offer("AWS p4d.24xlarge", 32.77)
+    assert cli.run(["launch", str(config_file), "--name", "one", "-d"]) == 2
+    assert "AWS p4d.24xlarge: $32.77 an hour" in capsys.readouterr().err
+    assert (backend.submitted, store.list()) == ([], [])
+    assert cli.run(["launch", str(config_file), "--name", "one", "-d", "--yes"]) == 0
+    assert "$32.77 an hour" in capsys.readouterr().err
+    assert len(backend.submitted) == 1
+
+
+@pytest.mark.parametrize(("answer", "code", "launches"), [("y\n", 0, 1), ("n\n", 130, 0), ("\n", 130, 0)])
+def test_the_terminal_is_asked(
+    answer: str,
+    code: int,
+    launches: int,
+    backend: FakeBackend,
+    config_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import io
+
+    terminal = io.StringIO(answer)
+    monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stdin", terminal)
+    backend.offered = Offer("somewhere", None)
+    assert cli.run(["launch", str(config_file), "--name", "one", "-d"]) == code
+    assert len(backend.submitted) == launches
+
+
+def test_an_offer_is_for_all_nodes() -> None:
+    """With an SDK of our own: the tests of services ask SkyPilot itself."""
+    plan = plan_of("--launch.cloud=aws", "--launch.nodes=3", "--checkpoint=s3://b")
+    _, request = make_request(plan)
+    seen: dict[str, Any] = {}
+
+    class Dag:
+        tasks: list[Any]
+
+        def __enter__(self) -> Dag:
+            self.tasks = []
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def add(self, task: Any) -> None:
+            self.tasks.append(task)
+
+    class Best:
+        def __str__(self) -> str:
+            return "AWS(p4d.24xlarge)"
+
+        def get_cost(self, seconds: float) -> float:
+            return seconds / 3600 * 10
+
+    def from_yaml_config(config: dict[str, Any], secrets_overrides: list[tuple[str, str]]) -> Any:
+        seen.update(config=config, secrets=dict(secrets_overrides))
+        return SimpleNamespace(best_resources=Best())
+
+    sky = SimpleNamespace(
+        Dag=Dag,
+        Task=SimpleNamespace(from_yaml_config=from_yaml_config),
+        optimize=lambda dag: dag,
+        stream_and_get=lambda dag: dag,
+    )
+    offer = ask_for_offer(sky, request, {"HF_TOKEN": "value"})
+    assert offer == Offer("AWS(p4d.24xlarge)", 30.0)
+    assert seen["config"] == request.payload
+    assert seen["secrets"]["HF_TOKEN"] == "value"
+    sky.optimize = lambda dag: 1 / 0
+    with pytest.raises(FtlError, match="no offer"):
+        ask_for_offer(sky, request, {})
+
+
+def test_down_frees_and_asks_first(
+    running: FakeBackend, store: RunStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["down"]) == 2
+    assert cli.run(["down", "one"]) == 130, "nobody said yes"
+    assert running.cancelled == []
+    assert cli.run(["down", "--all", "--yes"]) == 0
+    assert sorted(running.cancelled) == ["local://one/ftl-one-1", "local://two/ftl-two-1"]
+    assert {record.state for record in store.list()} == {RunState.CANCELLED}
+
+
+def test_queue_is_in_order_of_submission(running: FakeBackend, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert cli.run(["queue", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["position"], row["name"], row["state"]) for row in rows] == [
+        (1, "one", "running"),
+        (2, "two", "running"),
+    ]
+    assert cli.run(["queue"]) == 0
+    assert "two" in capsys.readouterr().out
+    running.answer = BackendState(RunState.SUCCEEDED)
+    assert cli.run(["queue"]) == 0
+    assert "nothing waits or runs" in capsys.readouterr().err
+
+
+def test_ssh_gives_the_commands_exit_code(running: FakeBackend) -> None:
+    assert cli.run(["ssh", "one", "--", "exit 7"]) != 0
+    assert cli.run(["ssh", "one", "--", "sh", "-c", "exit 7"]) == 7
+
+
+def test_open_prints_the_page(running: FakeBackend, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert cli.run(["open", "one", "--print"]) == 0
+    assert capsys.readouterr().out == "http://127.0.0.1:8265/#/jobs/ftl-one-1\n"
