@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ftl_launcher.images import find_flavour
+from ftl_launcher.images import find_flavour, host_certificate
 from tests.e2e.ftl_cli import Ftl, losses, write_config
 from tests.services.containers import BASE, Containers, cannot_run, running_containers, torch_wheel
 
@@ -100,7 +101,7 @@ def test_ssh_opens_where_a_key_is_given_and_only_there(image: Built) -> None:
 
 def test_check_tells_a_fitting_image_from_another(image: Built, tmp_path: Path) -> None:
     ftl = Ftl(tmp_path / "home", tmp_path, image.engines.environment)
-    assert json.loads(ftl.run("images", "check", image.reference, "--json").stdout)["fits"]
+    assert json.loads(ftl.run("images", "check", image.reference, "--json").stdout)["flavour"] == "cpu"
     (tmp_path / "Dockerfile").write_text(f"FROM {image.reference}\nRUN touch /workspace/mine\nLABEL mine=1\n")
     image.engines.call("buildah", "build", "--format=docker", "--tag=localhost/mine:1", str(tmp_path))
     assert "as this ftl has them" in ftl.run("images", "check", "localhost/mine:1").stderr
@@ -135,9 +136,11 @@ def test_a_launch_in_a_container_ends_as_one_without(
         "generate_samples": False,
     }
     ftl = Ftl(tmp_path / "home", tmp_path, {**image.engines.environment, "PLANTED": "planted-value-7Hq"})
+    # A package more, installed in the container when the run starts, and this machine's certificates for that.
+    extras = {"podman": {"image": {"extra_packages": ["einops==0.8.1"]}, **certificates()}}
     ended = {}
     for cloud in ("podman", "local"):
-        keys = {**settings, "output_dir": f"./{cloud}", "launch": {"cloud": cloud}}
+        keys = {**settings, "output_dir": f"./{cloud}", "launch": {"cloud": cloud, **extras.get(cloud, {})}}
         config = write_config(tmp_path / f"{cloud}.yml", keys)
         # --ipc=host shares this machine's /dev/shm, so Ray has what it asks for.
         ftl.run("launch", str(config), "--name", f"in-{cloud}", "--secret", "PLANTED", timeout_s=600)
@@ -145,6 +148,7 @@ def test_a_launch_in_a_container_ends_as_one_without(
     assert ended["podman"]["handle"] == "docker://podman/ftl-in-podman-1"
     for name in ("state", "exit_code"):
         assert ended["podman"][name] == ended["local"][name]
+    assert "einops" in added_packages(ftl, "in-podman")
     assert losses(tmp_path / "podman") == pytest.approx(losses(tmp_path / "local"), rel=1e-5)
     assert "planted-value-7Hq" not in ftl.run("render", str(tmp_path / "podman.yml"), "--secret", "PLANTED").stdout
 
@@ -152,3 +156,18 @@ def test_a_launch_in_a_container_ends_as_one_without(
         ftl.run("down", "in-podman", "--yes")
     assert image.engines.call("podman", "ps", "--all", "--quiet").stdout == ""
     assert ftl.status("in-podman")["state"] == "succeeded"
+
+
+def certificates() -> dict[str, Any]:
+    """Keys of the launch section that take along the CA bundle that this machine's pip uses."""
+    bundle = host_certificate()
+    if bundle is None:
+        return {}
+    return {"file_mounts": {"/run/host-ca.crt": bundle}, "env": {"SSL_CERT_FILE": "/run/host-ca.crt"}}
+
+
+def added_packages(ftl: Ftl, run: str) -> str:
+    """The layer that a container wrote, as its engine tells it."""
+    container = ftl.status(run)["handle"].rsplit("/", 1)[-1]
+    diff = subprocess.run(["podman", "diff", container], env=ftl.env(), capture_output=True, text=True, check=True)
+    return diff.stdout

@@ -128,8 +128,13 @@ def choose_engine(plan: RunPlan) -> str:
     return "podman" if shutil.which("podman") and not shutil.which("docker") else "docker"
 
 
+def image_of(plan: RunPlan) -> str:
+    """The image that a plan names, or ours for its accelerators."""
+    return (plan.image or image_for(plan.resources.vendor)).removeprefix("docker:")
+
+
 def _run_command(plan: RunPlan, engine: str) -> list[str]:
-    image = (plan.image or image_for(plan.resources.vendor)).removeprefix("docker:")
+    image = image_of(plan)
     argv = [engine, "run", "--detach", f"--name={plan.submission_id}"]
     argv += [f"--label=ftl.run={plan.name}", f"--label=ftl.config={plan.config_digest}"]
     argv += ["--network=host", "--ipc=host", f"--stop-timeout={STOP_GRACE_S}", *_accelerators(plan, engine)]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,8 @@ import click
 from ftl_config.errors import FtlError
 from ftl_launcher.commands.options import json_option
 from ftl_launcher.console import make_console, print_json, say
+from ftl_launcher.image_inspection import ask, check_labels, image_labels, image_size
 from ftl_launcher.images import (
-    LOCK_HASH_LABEL,
     BuildOptions,
     Flavour,
     build_command,
@@ -27,7 +25,6 @@ from ftl_launcher.images import (
     host_certificate,
 )
 
-_ENGINES = ("docker", "podman")
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -103,33 +100,19 @@ def list_(as_json: bool) -> int:
 @json_option
 def check(reference: str, as_json: bool) -> int:
     """Compare the image REF with this ftl: the same locked versions, or an error that says what to do."""
-    labels = _labels(reference)
-    name, found = labels.get("ftl.flavour", ""), labels.get(LOCK_HASH_LABEL)
-    if found is None:
-        raise FtlError(
-            f"{reference} is no image of ftl's: it has no label {LOCK_HASH_LABEL}",
-            hint="build one with `ftl images build`, or start your Dockerfile FROM one",
-            exit_code=2,
-        )
-    flavour = find_flavour(name)
-    fits = found == flavour.lock_hash
+    labels = image_labels(reference)
+    if labels is None:
+        raise FtlError(f"no image {reference} on this machine", hint="pull it first, or build it: `ftl images build`")
+    flavour = check_labels(reference, labels)
     if as_json:
-        print_json({"image": reference, "flavour": name, "lock_hash": found, "wanted": flavour.lock_hash, "fits": fits})
-    if not fits:
-        version = labels.get("org.opencontainers.image.version", "another version")
-        raise FtlError(
-            f"{reference} was built by ftl {version} from other versions (lock {found}, this ftl has "
-            f"{flavour.lock_hash})",
-            hint=f"build it anew: `ftl images build --flavour {name}`; or install the ftl that built it",
-            exit_code=2,
-        )
-    if not as_json:
-        say(f"{reference}: flavour {name}, lock {found}, as this ftl has them")
+        print_json({"image": reference, "flavour": flavour.name, "lock_hash": flavour.lock_hash, "fits": True})
+    else:
+        say(f"{reference}: flavour {flavour.name}, lock {flavour.lock_hash}, as this ftl has them")
     return 0
 
 
 def _row(flavour: Flavour) -> dict[str, Any]:
-    size = _size_bytes(flavour.reference)
+    size = image_size(flavour.reference)
     return {
         "flavour": flavour.name,
         "title": flavour.title,
@@ -142,35 +125,6 @@ def _row(flavour: Flavour) -> dict[str, Any]:
     }
 
 
-def _size_bytes(reference: str) -> int | None:
-    found = _inspect(reference)
-    return None if found is None else int(found.get("Size") or 0)
-
-
-def _labels(reference: str) -> dict[str, str]:
-    """Labels of an image of this machine, else of a registry's (by skopeo, where that is installed)."""
-    if (found := _inspect(reference)) is not None:
-        return dict((found.get("Config") or {}).get("Labels") or found.get("Labels") or {})
-    if shutil.which("skopeo"):
-        asked = _ask(["skopeo", "inspect", f"docker://{reference}"])
-        if asked is not None:
-            return dict(json.loads(asked).get("Labels") or {})
-    raise FtlError(f"no image {reference} on this machine", hint="pull it first, or build it: `ftl images build`")
-
-
-def _inspect(reference: str) -> dict[str, Any] | None:
-    for engine in filter(shutil.which, _ENGINES):
-        if (asked := _ask([engine, "image", "inspect", reference])) is not None:
-            found: dict[str, Any] = json.loads(asked)[0]
-            return found
-    return None
-
-
-def _ask(argv: list[str]) -> str | None:
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    return done.stdout if done.returncode == 0 else None
-
-
 def _run(argv: list[str]) -> None:
     if subprocess.run(argv, check=False, env={**os.environ, "DOCKER_BUILDKIT": "1"}).returncode:
         raise FtlError(f"{argv[0]} {argv[1]} failed; its own words are above")
@@ -178,8 +132,8 @@ def _run(argv: list[str]) -> None:
 
 def _revision(context: Path) -> str:
     """The checkout's commit; ``-dirty`` where files were changed since."""
-    commit = _ask(["git", "-C", str(context), "rev-parse", "--short=12", "HEAD"])
+    commit = ask(["git", "-C", str(context), "rev-parse", "--short=12", "HEAD"])
     if commit is None:
         return "unknown"
-    dirty = _ask(["git", "-C", str(context), "status", "--porcelain"])
+    dirty = ask(["git", "-C", str(context), "status", "--porcelain"])
     return commit.strip() + ("-dirty" if dirty else "")

@@ -22,10 +22,12 @@ from ftl_launcher.commands.rendering import print_request
 from ftl_launcher.confirm import confirm_cost
 from ftl_launcher.console import print_json, say, waiting
 from ftl_launcher.host import look_at_host
+from ftl_launcher.image_inspection import check_image
+from ftl_launcher.images import image_for
 from ftl_launcher.memory_check import check_memory
 from ftl_launcher.names import check_run_name, default_run_name
 from ftl_launcher.paths import records_file
-from ftl_launcher.plan import RunPlan, make_plan
+from ftl_launcher.plan import ON_THIS_MACHINE, RunPlan, make_plan
 from ftl_launcher.preflight import check_inputs, check_remote_inputs
 from ftl_launcher.preflight_storage import check_checkpoint_store
 from ftl_launcher.records import RunRecord, RunStore
@@ -116,12 +118,15 @@ def check_before_launch(loaded: LoadedConfig, plan: RunPlan, secrets: dict[str, 
     Raises:
         FtlError: local inputs are missing, or checkpoints cannot be written.
     """
-    if plan.backend == "local":
-        check_inputs(loaded, Path(plan.workdir or "."), runs_here=True)
+    if plan.backend in ON_THIS_MACHINE:
+        check_inputs(loaded, Path(plan.workdir or "."), runs_here=plan.backend == "local")
     else:
         check_remote_inputs(loaded, Path(plan.workdir) if plan.workdir else None)
+    if plan.backend == "docker" or plan.image is not None:
+        reference = (plan.image or image_for(plan.resources.vendor)).removeprefix("docker:")
+        check_image(reference, must_be_here=plan.backend == "docker")
     warning = None
-    if plan.backend == "local" or "://" in plan.checkpoint_uri:
+    if plan.backend in ON_THIS_MACHINE or "://" in plan.checkpoint_uri:
         warning = check_checkpoint_store(plan.checkpoint_uri, secrets)
     if warning:
         say(f"note: {warning}")
