@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import secrets as random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from ftl_config.errors import FtlError
 from ftl_launcher.accelerators import Vendor
-from ftl_launcher.backends.idle import with_idle
 from ftl_launcher.backends.protocol import BackendState, Offer, Request
+from ftl_launcher.backends.skypilot_logs import stream_lines
 from ftl_launcher.backends.skypilot_offer import ask_for_offer
 from ftl_launcher.clouds import Cloud, Feature, find_cloud
 from ftl_launcher.plan import RunPlan
@@ -135,19 +134,16 @@ class SkyPilotBackend:
     def logs(self, handle: str, *, follow: bool) -> Iterator[str | None]:
         sky = _import_sky()
         kind, submission_id = _parse_handle(handle)
-        if kind == _JOB:
-            chunks = sky.jobs.tail_logs(name=submission_id, follow=follow, preload_content=False)
-        else:
-            chunks = sky.tail_logs(submission_id, job_id=None, follow=follow, preload_content=False)
-        rest = ""
-        for chunk in with_idle(itertools.takewhile(lambda chunk: chunk is not None, chunks)):
-            if chunk is None:
-                yield None
-                continue
-            *whole, rest = (rest + chunk).split("\n")
-            yield from whole
-        if rest:
-            yield rest
+
+        def open_stream() -> Iterable[str | None]:
+            chunks: Iterable[str | None] = (
+                sky.jobs.tail_logs(name=submission_id, follow=follow, preload_content=False)
+                if kind == _JOB
+                else sky.tail_logs(submission_id, job_id=None, follow=follow, preload_content=False)
+            )
+            return chunks
+
+        return stream_lines(open_stream, lambda: self.state(handle).state.is_terminal, follow=follow)
 
     def cancel(self, handle: str) -> None:
         sky = _import_sky()

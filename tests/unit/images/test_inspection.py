@@ -35,7 +35,7 @@ def test_an_image_of_ours_has_to_fit(engine: Path) -> None:
     check_image("mine:1", must_be_here=True)
     assert image_size("mine:1") == 2_000_000
     knows(engine, {LOCK_HASH_LABEL: "0" * 12, "ftl.flavour": "cpu", "org.opencontainers.image.version": "0.0.1"})
-    with pytest.raises(FtlError, match="built by ftl 0.0.1") as caught:
+    with pytest.raises(FtlError, match=r"built by ftl 0\.0\.1") as caught:
         check_image("mine:1", must_be_here=True)
     assert "ftl images build --flavour cpu" in (caught.value.hint or "")
 

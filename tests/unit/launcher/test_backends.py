@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ftl_config.errors import FtlError
-from ftl_launcher.backends import ray_logs, registry
+from ftl_launcher.backends import ray_logs, registry, skypilot_logs
 from ftl_launcher.backends.local import LocalBackend
 from ftl_launcher.backends.protocol import Backend, BackendState
 from ftl_launcher.backends.ray_http import Endpoint
@@ -153,7 +153,7 @@ class TestSkyPilot:
         module.jobs.launch = lambda task, name: setattr(notes, "launched", ("job", name))
         module.jobs.queue_v2 = queue
         module.jobs.cancel = lambda name: setattr(notes, "cancelled", name)
-        module.jobs.tail_logs = lambda name, follow, preload_content: iter(["one\ntw", "o\nthree", None])
+        module.jobs.tail_logs = lambda name, follow, preload_content: iter([None, "one\ntw", None, "o\nthree"])
         monkeypatch.setitem(sys.modules, "sky", module)
         monkeypatch.setitem(sys.modules, "sky.jobs", module.jobs)
         return notes
@@ -206,8 +206,22 @@ class TestSkyPilot:
         assert load_backend("skypilot").state("skypilot://job/other").state == "lost"
 
     def test_logs_come_as_lines(self, sky: SimpleNamespace) -> None:
+        sky.status = "SUCCEEDED"
         lines = load_backend("skypilot").logs("skypilot://job/ftl-run-1-1", follow=True)
         assert [line for line in lines if line is not None] == ["one", "two", "three"]
+
+    def test_a_stream_that_ends_before_the_run_is_opened_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(skypilot_logs, "_RETRY_S", 0.0)
+        streams = [
+            ["a\nb\n"],
+            [None, "a\nb\nc\n"],
+            ["a\nof the next attempt\nb\n"],
+            ["a\nof the next attempt\nb\nend\n"],
+        ]
+        left = list(streams)
+        lines = skypilot_logs.stream_lines(lambda: left.pop(0), lambda: len(left) == 1, follow=True)
+        found = [line for line in lines if line is not None]
+        assert found == ["a", "b", "c", "of the next attempt", "b", "end"]
 
     def test_cancel(self, sky: SimpleNamespace) -> None:
         load_backend("skypilot").cancel("skypilot://job/ftl-run-1-1")
