@@ -12,6 +12,7 @@ import click
 # name -> (module below ftl_launcher.commands, its click command, one line of help)
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "launch": ("launch", "launch", "Run a config: here, on a Ray cluster, or on any cloud."),
+    "check": ("check", "check", "Everything that a launch needs, looked at without launching."),
     "render": ("render", "render", "Print exactly what `ftl launch` would submit."),
     "train": ("train", "train", "Train in this terminal, without the launcher."),
     "status": ("status", "status", "State and progress of runs."),

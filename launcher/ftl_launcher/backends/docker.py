@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from ftl_config.errors import FtlError
@@ -70,6 +71,9 @@ class DockerBackend:
     def submit(self, request: Request, secrets: Mapping[str, str]) -> None:
         # `--env NAME` without a value takes it from the client's own environment: no secret stands in an argv.
         engine, container = _parse_handle(request.handle)
+        for source in request.plan.mounts.values():
+            if not Path(source).exists():  # where the run will write; what it reads was looked at before
+                Path(source).mkdir(parents=True)
         try:
             self._ask([*request.payload["argv"]], env={**os.environ, **secrets}, timeout_s=None)
         except FtlError:

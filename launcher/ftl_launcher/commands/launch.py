@@ -22,14 +22,10 @@ from ftl_launcher.commands.rendering import print_request
 from ftl_launcher.confirm import confirm_cost
 from ftl_launcher.console import print_json, say, waiting
 from ftl_launcher.host import look_at_host
-from ftl_launcher.image_inspection import check_image
-from ftl_launcher.images import image_for
-from ftl_launcher.memory_check import check_memory
+from ftl_launcher.launch_checks import CHECKS
 from ftl_launcher.names import check_run_name, default_run_name
 from ftl_launcher.paths import records_file
-from ftl_launcher.plan import ON_THIS_MACHINE, RunPlan, make_plan
-from ftl_launcher.preflight import check_inputs, check_remote_inputs
-from ftl_launcher.preflight_storage import check_checkpoint_store
+from ftl_launcher.plan import RunPlan, make_plan
 from ftl_launcher.records import RunRecord, RunStore
 from ftl_launcher.secret_values import collect_secrets
 from ftl_launcher.submission import make_request, submit_new, waiting_text
@@ -74,10 +70,10 @@ def launch(
         print_request(request, as_json=as_json)
         return 0
     values = collect_secrets(plan.secret_names, env_file)
-    if not (skip_checks or skip_memory_check):
-        check_memory(loaded, plan)
     if not skip_checks:
-        check_before_launch(loaded, plan, values)
+        for name, check in CHECKS.items():
+            if (name != "memory" or not skip_memory_check) and (warning := check(loaded, plan, values)):
+                say(f"note: {warning}")
     if offer := backend.offer(request, values):
         confirm_cost(plan, offer, yes=yes)
     store = RunStore(records_file())
@@ -110,26 +106,6 @@ def plan_for(
     )
     names = tuple(dict.fromkeys((*plan.secret_names, *secret_names)))
     return replace(plan, env={**plan.env, **(env or {})}, secret_names=names)
-
-
-def check_before_launch(loaded: LoadedConfig, plan: RunPlan, secrets: dict[str, str]) -> None:
-    """What would only fail on the machines otherwise.
-
-    Raises:
-        FtlError: local inputs are missing, or checkpoints cannot be written.
-    """
-    if plan.backend in ON_THIS_MACHINE:
-        check_inputs(loaded, Path(plan.workdir or "."), runs_here=plan.backend == "local")
-    else:
-        check_remote_inputs(loaded, Path(plan.workdir) if plan.workdir else None)
-    if plan.backend == "docker" or plan.image is not None:
-        reference = (plan.image or image_for(plan.resources.vendor)).removeprefix("docker:")
-        check_image(reference, must_be_here=plan.backend == "docker")
-    warning = None
-    if plan.backend in ON_THIS_MACHINE or "://" in plan.checkpoint_uri:
-        warning = check_checkpoint_store(plan.checkpoint_uri, secrets)
-    if warning:
-        say(f"note: {warning}")
 
 
 def describe_plan(plan: RunPlan) -> str:

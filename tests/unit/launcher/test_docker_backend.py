@@ -135,3 +135,11 @@ def test_what_the_source_raises_is_raised() -> None:
 
     with pytest.raises(OSError, match="gone"):
         list(with_idle(source()))
+
+
+def test_folders_that_the_run_writes_are_made(engine: Path, tmp_path: Path) -> None:
+    answer(engine, out="0123456789ab")
+    plan = plan_of("--launch.cloud=docker", f"--checkpoint={tmp_path}/kept/here", host=ME)
+    backend, request = make_request(replace(plan, mounts={name: name for name in plan.mounts if "kept" in name}))
+    backend.submit(request, {})
+    assert (tmp_path / "kept/here").is_dir()

@@ -141,3 +141,38 @@ def test_open_prints_the_page(running: FakeBackend, capsys: pytest.CaptureFixtur
     capsys.readouterr()
     assert cli.run(["open", "one", "--print"]) == 0
     assert capsys.readouterr().out == "http://127.0.0.1:8265/#/jobs/ftl-one-1\n"
+
+
+def test_check_tells_everything_at_once(
+    config_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("NOT_SET", raising=False)
+    flags = [
+        "--base-model",
+        "./missing",
+        "--secret",
+        "NOT_SET",
+        "--checkpoint",
+        "/proc/no/checkpoints",
+        "--launch.spot",
+    ]
+    assert cli.run(["check", str(config_file), *flags, "--json"]) == 2
+    found = {row["what"]: row for row in json.loads(capsys.readouterr().out)}
+    assert {what for what, row in found.items() if row["status"] == "error"} >= {
+        "local",
+        "secrets",
+        "files",
+        "checkpoints",
+    }
+    assert "NOT_SET" in found["secrets"]["detail"]
+    assert found["config"]["status"] == "ok"
+    assert RunStore(tmp_path / "none").path.exists() is False
+
+
+def test_check_says_what_it_would_cost(
+    backend: FakeBackend, config_file: Path, store: RunStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backend.offered = Offer("AWS p4d.24xlarge", 32.77)
+    assert cli.run(["check", str(config_file)]) == 0
+    assert "AWS p4d.24xlarge, $32.77 an hour" in capsys.readouterr().out.replace("\n", " ")
+    assert (backend.submitted, store.list()) == ([], [])

@@ -1,0 +1,50 @@
+"""What would only fail on the machines otherwise, looked at here: `ftl launch` does first, and `ftl check` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ftl_launcher.image_inspection import check_image
+from ftl_launcher.images import image_for
+from ftl_launcher.memory_check import check_memory
+from ftl_launcher.plan import ON_THIS_MACHINE, RunPlan
+from ftl_launcher.preflight import check_inputs, check_remote_inputs
+from ftl_launcher.preflight_storage import check_checkpoint_store
+
+if TYPE_CHECKING:
+    from ftl_config import LoadedConfig
+
+Check = Callable[["LoadedConfig", RunPlan, Mapping[str, str]], str | None]
+"""Config, plan and values of secrets -> what to warn of. Raises FtlError for what would fail."""
+
+
+def _files(loaded: LoadedConfig, plan: RunPlan, secrets: Mapping[str, str]) -> str | None:
+    if plan.backend in ON_THIS_MACHINE:
+        check_inputs(loaded, Path(plan.workdir or "."), runs_here=plan.backend == "local")
+    else:
+        check_remote_inputs(loaded, Path(plan.workdir) if plan.workdir else None)
+    return None
+
+
+def _image(loaded: LoadedConfig, plan: RunPlan, secrets: Mapping[str, str]) -> str | None:
+    if plan.backend == "docker" or plan.image is not None:
+        reference = (plan.image or image_for(plan.resources.vendor)).removeprefix("docker:")
+        check_image(reference, must_be_here=plan.backend == "docker")
+    return None
+
+
+def _memory(loaded: LoadedConfig, plan: RunPlan, secrets: Mapping[str, str]) -> str | None:
+    check_memory(loaded, plan)
+    return None
+
+
+def _checkpoints(loaded: LoadedConfig, plan: RunPlan, secrets: Mapping[str, str]) -> str | None:
+    if plan.backend in ON_THIS_MACHINE or "://" in plan.checkpoint_uri:
+        return check_checkpoint_store(plan.checkpoint_uri, dict(secrets))
+    return None
+
+
+CHECKS: dict[str, Check] = {"memory": _memory, "files": _files, "image": _image, "checkpoints": _checkpoints}
+"""In the order of their cost."""
