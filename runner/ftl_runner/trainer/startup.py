@@ -27,8 +27,10 @@ class StartupPhases(TrainerCallback):  # type: ignore[misc]
         self._record("first_step")
         self._since = None
         context = self._context
-        seconds = context.clock.startup_seconds()
         total = time.time() - context.job.created_at
+        # Samples of the base model, compiling DeepSpeed's ops, looking for checkpoints: whatever has no phase of its own.
+        context.clock.record("other", max(0.0, total - sum(context.clock.startup_seconds().values())))
+        seconds = context.clock.startup_seconds()
         parts = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
         context.events.emit(
             EventType.PHASE, phase="train", message=f"first step after {total:.1f} s ({parts})", startup_s=seconds
