@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(1800),
     pytest.mark.skipif(cannot_run() is not None, reason=str(cannot_run())),
+    pytest.mark.skipif(not os.environ.get("FTL_FULL_MATRIX"), reason="FTL_FULL_MATRIX=1 runs it (minutes)"),
 ]
 
 MAX_BYTES = 2.5e9

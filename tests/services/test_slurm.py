@@ -6,6 +6,7 @@ The cluster is tests/services/slurm/cluster.sh. One run: a node dies in the midd
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(1500),
     pytest.mark.skipif(cannot_run() is not None, reason=str(cannot_run())),
+    pytest.mark.skipif(not os.environ.get("FTL_FULL_MATRIX"), reason="FTL_FULL_MATRIX=1 runs it (minutes)"),
 ]
 
 STEPS = 300
@@ -114,9 +116,6 @@ def get(server: S3Server, key: str) -> str:
 
 def _aws(server: S3Server, code: str) -> str:
     """boto3 in a process of its own: its sessions remember the credentials of other tests."""
-    import os
-    import sys
-
     code = f"import boto3; s3 = boto3.client('s3'); b = {server.bucket!r}; {code}"
     environment = {**os.environ, **server.environment}
     return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True).stdout

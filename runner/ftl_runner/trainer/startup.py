@@ -28,7 +28,7 @@ class StartupPhases(TrainerCallback):  # type: ignore[misc]
         self._since = None
         context = self._context
         total = time.time() - context.job.created_at
-        # Samples of the base model, compiling DeepSpeed's ops, looking for checkpoints: whatever has no phase of its own.
+        # Samples of the base model, compiling DeepSpeed's ops: whatever has no phase of its own.
         context.clock.record("other", max(0.0, total - sum(context.clock.startup_seconds().values())))
         seconds = context.clock.startup_seconds()
         parts = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
