@@ -101,8 +101,12 @@ def _batch(error: BaseException, job: TrainJob) -> Batch | None:
     shape = getattr(error, BATCH_ATTRIBUTE, None)
     if shape is None:
         return None
-    rows, length = shape
-    return Batch(rows, length, training_batch(job.loaded.config).mask)
+    config, (rows, length) = job.loaded.config, shape
+    asked = config.training.micro_batch_size
+    if rows == 1 < asked and not config.data.sample_packing:
+        # Rows that were joined without padding: told as the rows that they were, which is what the keys are about.
+        rows, length = asked, -(-length // asked)
+    return Batch(rows, length, training_batch(config).mask)
 
 
 def _device() -> Device:
