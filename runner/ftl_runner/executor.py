@@ -47,7 +47,19 @@ def _run(loaded: LoadedConfig, *, debug: bool) -> int:
         if isinstance(error, KeyboardInterrupt):
             return int(ExitCode.INTERRUPTED)
         return _report_failure(error, job, send, is_main)
-    return _report_end(outcome, stop, send, is_main)
+    code = _report_end(outcome, stop, send, is_main)
+    _leave_ranks()
+    return code
+
+
+def _leave_ranks() -> None:
+    """End the collectives while Python still runs: their threads, left to the interpreter's end, may abort the process.
+
+    Only after a good end, at which every rank arrives here; after a failure the others may never.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _execute(job: TrainJob, send: StreamSender, stop: StopSignal) -> Outcome:
