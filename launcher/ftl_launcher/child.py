@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import queue
 import signal
 import subprocess
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -14,10 +12,8 @@ from types import FrameType
 from ftl_config.errors import FtlError
 from ftl_launcher.display import Display
 from ftl_launcher.follow import Redact, show_line
+from ftl_launcher.idle import with_idle
 from ftl_launcher.progress import Progress
-
-_IDLE_S = 0.2
-_QUEUE_LINES = 10_000
 
 
 def run_child(argv: Sequence[str], env: Mapping[str, str], display: Display, redact: Redact) -> tuple[int, Progress]:
@@ -89,24 +85,11 @@ def _signals_passed_on(child: subprocess.Popen[bytes], notes: list[str]) -> Iter
 
 def _lines(child: subprocess.Popen[bytes]) -> Iterator[str | None]:
     """Lines of the child's output; None now and then while it is silent."""
-    lines: queue.Queue[bytes | None] = queue.Queue(maxsize=_QUEUE_LINES)
-    threading.Thread(target=_read, args=(child, lines), daemon=True, name="ftl-child-output").start()
-    while True:
-        try:
-            line = lines.get(timeout=_IDLE_S)
-        except queue.Empty:
-            # A grandchild may keep the pipe open after the child has ended.
-            if child.poll() is not None:
-                return
-            yield None
-            continue
-        if line is None:
-            return
-        yield line.decode("utf-8", errors="replace").rstrip("\r\n")
-
-
-def _read(child: subprocess.Popen[bytes], lines: queue.Queue[bytes | None]) -> None:
     assert child.stdout is not None
-    for line in child.stdout:
-        lines.put(line)
-    lines.put(None)
+    for line in with_idle(child.stdout):
+        if line is not None:
+            yield line.decode("utf-8", errors="replace").rstrip("\r\n")
+        elif child.poll() is not None:
+            return  # a grandchild may keep the pipe open after the child has ended
+        else:
+            yield None

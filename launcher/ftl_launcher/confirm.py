@@ -18,9 +18,8 @@ def confirm_cost(plan: RunPlan, offer: Offer, *, yes: bool) -> None:
         FtlError: there is no terminal to ask at.
         click.Abort: the answer was no.
     """
-    price = f"${offer.hourly_cost:.2f} an hour" if offer.hourly_cost is not None else "price not known"
     nodes = f" for {plan.num_nodes} nodes" if plan.num_nodes > 1 else ""
-    text = f"{offer.where}: {price}{nodes}"
+    text = f"{offer.where}: {offer.price}{nodes}"
     if yes:
         click.echo(text, err=True)
     elif sys.stdin.isatty():

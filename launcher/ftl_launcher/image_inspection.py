@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftl_config.errors import FtlError
-from ftl_launcher.images import LOCK_HASH_LABEL, Flavour, find_flavour
+from ftl_launcher.images import LOCK_HASH_LABEL, Flavour, find_flavour, flavours
 
 _ENGINES = ("docker", "podman")
 _TIMEOUT_S = 20
@@ -85,8 +85,6 @@ def ask(argv: Sequence[str]) -> str | None:
 
 def _flavour_called(reference: str) -> str | None:
     """The flavour whose own name this is: nobody but `ftl images build` makes such an image."""
-    from ftl_launcher.images import flavours
-
     return next((name for name, flavour in flavours().items() if flavour.reference == reference), None)
 
 

@@ -6,18 +6,22 @@ own version. The launcher works out the same hash, so image and launcher cannot 
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 import shutil
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ftl_config.assets import asset_path
 from ftl_config.errors import FtlError
 from ftl_launcher.accelerators import Vendor
+from ftl_launcher.suggestions import suggest
 from ftl_launcher.versions import ftl_version
+
+if TYPE_CHECKING:
+    from ftl_launcher.plan import RunPlan
 
 BUILDERS = ("docker", "podman", "buildah")
 LOCK_HASH_LABEL = "ftl.lock-hash"
@@ -73,15 +77,18 @@ def find_flavour(name: str) -> Flavour:
     """
     known = flavours()
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-        raise FtlError(f"unknown image flavour {name!r}", hint=hint, exit_code=2)
+        raise FtlError(f"unknown image flavour {name!r}", hint=suggest(name, known), exit_code=2)
     return known[name]
 
 
 def image_for(vendor: Vendor) -> str:
     """The reference of our image for accelerators of a vendor."""
     return find_flavour(_BY_VENDOR[vendor]).reference
+
+
+def image_of(plan: RunPlan) -> str:
+    """The image that a plan names, or ours for its accelerators."""
+    return (plan.image or image_for(plan.resources.vendor)).removeprefix("docker:")
 
 
 @dataclass(frozen=True)

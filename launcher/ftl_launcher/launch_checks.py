@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftl_launcher.image_inspection import check_image
-from ftl_launcher.images import image_for
+from ftl_launcher.images import image_of
 from ftl_launcher.memory_check import check_memory
 from ftl_launcher.plan import ON_THIS_MACHINE, RunPlan
 from ftl_launcher.preflight import check_inputs, check_remote_inputs
@@ -30,8 +30,7 @@ def _files(loaded: LoadedConfig, plan: RunPlan, secrets: Mapping[str, str]) -> s
 
 def _image(loaded: LoadedConfig, plan: RunPlan, secrets: Mapping[str, str]) -> str | None:
     if plan.backend == "docker" or plan.image is not None:
-        reference = (plan.image or image_for(plan.resources.vendor)).removeprefix("docker:")
-        check_image(reference, must_be_here=plan.backend == "docker")
+        check_image(image_of(plan), must_be_here=plan.backend == "docker")
     return None
 
 
@@ -41,8 +40,17 @@ def _memory(loaded: LoadedConfig, plan: RunPlan, secrets: Mapping[str, str]) -> 
 
 
 def _checkpoints(loaded: LoadedConfig, plan: RunPlan, secrets: Mapping[str, str]) -> str | None:
+    return check_checkpoints(plan, secrets)
+
+
+def check_checkpoints(plan: RunPlan, secrets: Mapping[str, str]) -> str | None:
+    """Whether checkpoints can be written, where this machine can tell: what to warn of.
+
+    Raises:
+        FtlError: they cannot.
+    """
     if plan.backend in ON_THIS_MACHINE or "://" in plan.checkpoint_uri:
-        return check_checkpoint_store(plan.checkpoint_uri, dict(secrets))
+        return check_checkpoint_store(plan.checkpoint_uri, secrets)
     return None
 
 

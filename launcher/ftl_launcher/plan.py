@@ -185,6 +185,7 @@ def make_plan(loaded: LoadedConfig, name: str, host: HostFacts, *, ftl_version: 
     workers_per_node = _workers_per_node(config, resources, num_nodes, host if backend == "local" else None)
     checkpoint_uri = _checkpoint_uri(config, name, backend, host)
     recovery = _recovery(launch)
+    image = launch.whole_image
     sizes = _Sizes(name, checkpoint_uri, num_nodes, workers_per_node * num_nodes, recovery.max_failures)
     config_yaml = loaded.to_yaml()
     return RunPlan(
@@ -197,8 +198,8 @@ def make_plan(loaded: LoadedConfig, name: str, host: HostFacts, *, ftl_version: 
         config_yaml=config_yaml,
         config_digest=loaded.digest,
         checkpoint_uri=checkpoint_uri,
-        image=launch.image if isinstance(launch.image, str) or launch.image is None else launch.image.name,
-        extra_packages=() if isinstance(launch.image, str) else _extra_packages(launch),
+        image=image.name,
+        extra_packages=tuple(image.extra_packages or ()),
         resources=resources,
         placement=_placement(launch, backend),
         recovery=recovery,
@@ -332,10 +333,6 @@ def _environment(plan_values: _Sizes, launch: LaunchSection, host: HostFacts) ->
 
 def _container_environment(backend: str, host: HostFacts) -> dict[str, str]:
     return {"HF_HOME": host.hf_home} if backend == "docker" and host.hf_home else {}
-
-
-def _extra_packages(launch: LaunchSection) -> tuple[str, ...]:
-    return tuple(getattr(launch.image, "extra_packages", None) or ())
 
 
 def carried_environment(host: HostFacts) -> dict[str, str]:

@@ -7,7 +7,16 @@ import os
 import shutil
 import warnings
 
-_NOISY = ("DeepSpeed", "botocore", "aiobotocore", "urllib3", "filelock", "bitsandbytes", "ray.data")
+_NOISY = (
+    "DeepSpeed",
+    "botocore",
+    "aiobotocore",
+    "urllib3",
+    "filelock",
+    "bitsandbytes",
+    "ray.data",
+    "torch.utils._pytree",
+)
 
 
 def quiet_libraries() -> None:

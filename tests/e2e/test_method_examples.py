@@ -5,7 +5,6 @@ Two of them by default; FTL_FULL_MATRIX=1 runs all.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.ftl_cli import Ftl, read_metrics
+from tests.full_matrix import FULL_MATRIX
 from tests.services.s3 import ROOT
 
 pytestmark = pytest.mark.slow
@@ -40,7 +40,7 @@ CASES: dict[str, tuple[Callable[[History], list[float]], list[str]]] = {
     "grpo": (column("reward"), ["--micro-batch-size", "8", "--max-steps", "12", "--learning-rate", "5e-4"]),
 }
 DEFAULT = {"dpo", "reward-model"}
-CHOSEN = sorted(CASES if os.environ.get("FTL_FULL_MATRIX") else DEFAULT)
+CHOSEN = sorted(CASES if FULL_MATRIX else DEFAULT)
 
 
 @pytest.mark.parametrize("method", CHOSEN)

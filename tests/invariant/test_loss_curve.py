@@ -13,14 +13,12 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.e2e.ftl_cli import Ftl, losses, write_config
+from tests.full_matrix import full_matrix
 
 pytestmark = pytest.mark.slow
 
 TOLERANCE = 1e-3
 STEPS = 50
-
-
-full_matrix = pytest.mark.skipif(not os.environ.get("FTL_FULL_MATRIX"), reason="FTL_FULL_MATRIX=1 runs it")
 
 
 SMOLLM2 = pytest.param("smollm2", marks=[full_matrix, pytest.mark.timeout(3600)])

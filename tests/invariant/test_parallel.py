@@ -7,7 +7,6 @@ global batch. FTL_FULL_MATRIX=1 runs all of them; without it, every launcher and
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.e2e.ftl_cli import Ftl, read_events, read_metrics, write_config
+from tests.full_matrix import full_matrix
 
 pytestmark = pytest.mark.slow
 
@@ -117,7 +117,6 @@ MORE = {
     "lora-and-embeddings": ("ddp", "zero3", "fsdp2", "fsdp2-sharded"),
     "packed": ("ddp", "zero3", "fsdp2"),
 }
-full_matrix = pytest.mark.skipif(not os.environ.get("FTL_FULL_MATRIX"), reason="FTL_FULL_MATRIX=1 runs it")
 CASES = [pytest.param(family, name) for family, names in ESSENTIAL.items() for name in names]
 CASES += [pytest.param(family, name, marks=full_matrix) for family, names in MORE.items() for name in names]
 

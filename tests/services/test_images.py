@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import pytest
 
 from ftl_launcher.images import find_flavour, host_certificate
 from tests.e2e.ftl_cli import Ftl, losses, write_config
+from tests.full_matrix import full_matrix
 from tests.services.containers import BASE, Containers, cannot_run, running_containers, torch_wheel
 
 pytestmark = [
@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(1800),
     pytest.mark.skipif(cannot_run() is not None, reason=str(cannot_run())),
-    pytest.mark.skipif(not os.environ.get("FTL_FULL_MATRIX"), reason="FTL_FULL_MATRIX=1 runs it (minutes)"),
+    full_matrix,
 ]
 
 MAX_BYTES = 2.5e9

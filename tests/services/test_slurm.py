@@ -16,16 +16,17 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.ftl_cli import Ftl, write_config
+from tests.e2e.ftl_cli import Ftl, losses, wait_for, write_config
+from tests.full_matrix import full_matrix
 from tests.services.s3 import ROOT, S3Server
-from tests.services.slurm.onprem import OnPrem, cannot_run, running_cluster, wait_until
+from tests.services.slurm.onprem import OnPrem, cannot_run, running_cluster
 
 pytestmark = [
     pytest.mark.service,
     pytest.mark.slow,
     pytest.mark.timeout(1500),
     pytest.mark.skipif(cannot_run() is not None, reason=str(cannot_run())),
-    pytest.mark.skipif(not os.environ.get("FTL_FULL_MATRIX"), reason="FTL_FULL_MATRIX=1 runs it (minutes)"),
+    full_matrix,
 ]
 
 STEPS = 300
@@ -77,9 +78,8 @@ def test_a_run_over_two_nodes_outlives_one_of_them(
     ftl = Ftl(tmp_path / "ftl", tmp_path / "work", {**onprem.environment, **s3_server.environment})
     ftl.run("launch", str(config), "--name", "tiny", "--detach", timeout_s=400)
 
-    for _ in wait_until(400, "a checkpoint"):
-        if f"checkpoint-{SAVE_STEPS}/" in keys_of(s3_server):
-            break
+    first = f"checkpoint-{SAVE_STEPS}/"
+    wait_for(lambda: first in keys_of(s3_server), "a checkpoint", timeout_s=400, interval_s=0.5)
     onprem.script("kill-node", "n2")
     assert ftl.status("tiny")["state"] in ("running", "recovering")
     onprem.script("up")  # the machine is repaired; SkyPilot waits for two nodes
@@ -93,17 +93,16 @@ def test_a_run_over_two_nodes_outlives_one_of_them(
     assert s3_server.environment["AWS_SECRET_ACCESS_KEY"] not in followed.stdout
 
     found = json.loads(get(s3_server, "slurm/tiny/final/metrics.json"))
-    losses = [row["loss"] for row in found["history"] if "loss" in row]
-    assert losses == pytest.approx(losses_of_one_machine(ftl, settings, tmp_path), rel=1e-5)
+    over_two = {row["step"]: row["loss"] for row in found["history"] if "loss" in row}
+    assert over_two == pytest.approx(losses_of_one_machine(ftl, settings, tmp_path), rel=1e-5)
 
 
-def losses_of_one_machine(ftl: Ftl, settings: dict[str, Any], tmp_path: Path) -> list[float]:
+def losses_of_one_machine(ftl: Ftl, settings: dict[str, Any], tmp_path: Path) -> dict[int, float]:
     """The same run by two processes side by side, uninterrupted."""
     alone = {**settings, "output_dir": str(tmp_path / "alone"), "launch": None, "checkpoint": None}
     config = write_config(tmp_path / "work/alone.yml", alone)
     ftl.run("train", str(config), "--launcher", "torchrun", "--", "--nproc_per_node=2")
-    history = json.loads((tmp_path / "alone/metrics.json").read_text())["history"]
-    return [row["loss"] for row in history if "loss" in row]
+    return losses(tmp_path / "alone")
 
 
 def keys_of(server: S3Server) -> str:

@@ -15,9 +15,9 @@ from typing import Any
 
 from ftl_config.errors import FtlError
 from ftl_launcher.accelerators import Vendor
-from ftl_launcher.backends.idle import command_lines
 from ftl_launcher.backends.protocol import BackendState, Offer, Request
-from ftl_launcher.images import image_for
+from ftl_launcher.idle import command_lines
+from ftl_launcher.images import image_of
 from ftl_launcher.plan import RunPlan
 from ftl_launcher.render import STOP_GRACE_S, render_container_script
 from ftl_launcher.states import RunState
@@ -75,7 +75,7 @@ class DockerBackend:
             if not Path(source).exists():  # where the run will write; what it reads was looked at before
                 Path(source).mkdir(parents=True)
         try:
-            self._ask([*request.payload["argv"]], env={**os.environ, **secrets}, timeout_s=None)
+            _tell(request.payload["argv"], env={**os.environ, **secrets}, timeout_s=None)
         except FtlError:
             # What could not be started would keep the name; one that runs already is left alone.
             _call([engine, "rm", container])
@@ -97,7 +97,7 @@ class DockerBackend:
     def cancel(self, handle: str) -> None:
         engine, container = _parse_handle(handle)
         if not self.state(handle).state.is_terminal:
-            self._ask([engine, "kill", "--signal", "TERM", container])
+            _tell([engine, "kill", "--signal", "TERM", container])
 
     def down(self, handle: str) -> None:
         engine, container = _parse_handle(handle)
@@ -114,15 +114,15 @@ class DockerBackend:
     def dashboard(self, handle: str) -> str | None:
         return None
 
-    @staticmethod
-    def _ask(argv: list[str], *, env: Mapping[str, str] | None = None, timeout_s: int | None = _TIMEOUT_S) -> str:
-        done = _call(argv, env=env, timeout_s=timeout_s)
-        if done.returncode:
-            raise FtlError(
-                f"{argv[0]} {argv[1]} failed: {_last_line(done.stderr)}",
-                hint="`ftl doctor` says whether containers run here; `ftl images list` names images",
-            )
-        return done.stdout
+
+def _tell(argv: list[str], *, env: Mapping[str, str] | None = None, timeout_s: int | None = _TIMEOUT_S) -> None:
+    """Have the engine do something; what it cannot do is an error."""
+    done = _call(argv, env=env, timeout_s=timeout_s)
+    if done.returncode:
+        raise FtlError(
+            f"{argv[0]} {argv[1]} failed: {_last_line(done.stderr)}",
+            hint="`ftl doctor` says whether containers run here; `ftl images list` names images",
+        )
 
 
 def choose_engine(plan: RunPlan) -> str:
@@ -132,13 +132,7 @@ def choose_engine(plan: RunPlan) -> str:
     return "podman" if shutil.which("podman") and not shutil.which("docker") else "docker"
 
 
-def image_of(plan: RunPlan) -> str:
-    """The image that a plan names, or ours for its accelerators."""
-    return (plan.image or image_for(plan.resources.vendor)).removeprefix("docker:")
-
-
 def _run_command(plan: RunPlan, engine: str) -> list[str]:
-    image = image_of(plan)
     argv = [engine, "run", "--detach", f"--name={plan.submission_id}"]
     argv += [f"--label=ftl.run={plan.name}", f"--label=ftl.config={plan.config_digest}"]
     argv += ["--network=host", "--ipc=host", f"--stop-timeout={STOP_GRACE_S}", *_accelerators(plan, engine)]
@@ -149,7 +143,7 @@ def _run_command(plan: RunPlan, engine: str) -> list[str]:
         argv += [f"--volume={plan.workdir}:{plan.workdir}", f"--workdir={plan.workdir}"]
     argv += [f"--env={name}={value}" for name, value in sorted(plan.env.items())]
     argv += [f"--env={name}" for name in plan.secret_names]
-    return [*argv, image, "bash", "-c", render_container_script(plan)]
+    return [*argv, image_of(plan), "bash", "-c", render_container_script(plan)]
 
 
 def _accelerators(plan: RunPlan, engine: str) -> list[str]:
@@ -162,22 +156,25 @@ def _accelerators(plan: RunPlan, engine: str) -> list[str]:
 
 def _readable(argv: list[str]) -> list[list[str]]:
     """One line an option."""
-    head = argv[:3]
-    options = [word for word in argv[3:-4]]
-    return [head, *([word] for word in options), argv[-4:]]
+    return [argv[:3], *([option] for option in argv[3:-4]), argv[-4:]]
 
 
 def _state(found: Mapping[str, Any]) -> BackendState:
     """docker's words (also podman's): created, running, paused, restarting, removing, exited, dead."""
-    word = str(found["Status"])
-    times = {"started_at": _seconds(found.get("StartedAt")), "ended_at": _seconds(found.get("FinishedAt"))}
+    word, started_at = str(found["Status"]), _seconds(found.get("StartedAt"))
     if word in ("created", "configured", "initialized"):
         return BackendState(RunState.STARTING)
     if word in ("running", "paused", "restarting", "stopping", "removing"):
-        return BackendState(RunState.RUNNING, started_at=times["started_at"])
+        return BackendState(RunState.RUNNING, started_at=started_at)
     code = int(found.get("ExitCode") or 0)
     message = found.get("Error") or ("out of memory" if found.get("OOMKilled") else None)
-    return BackendState(RunState.FAILED if code else RunState.SUCCEEDED, exit_code=code, message=message, **times)
+    return BackendState(
+        RunState.FAILED if code else RunState.SUCCEEDED,
+        exit_code=code,
+        message=message,
+        started_at=started_at,
+        ended_at=_seconds(found.get("FinishedAt")),
+    )
 
 
 def _seconds(text: str | None) -> float | None:

@@ -35,6 +35,11 @@ class Offer:
     where: str
     hourly_cost: float | None
 
+    @property
+    def price(self) -> str:
+        """In words."""
+        return f"${self.hourly_cost:.2f} an hour" if self.hourly_cost is not None else "price not known"
+
 
 @dataclass(frozen=True)
 class BackendState:

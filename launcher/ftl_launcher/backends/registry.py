@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 
 from ftl_config.errors import FtlError
 from ftl_launcher.backends.protocol import Backend
+from ftl_launcher.suggestions import suggest
 
 BACKENDS: dict[str, str] = {
     "docker": "ftl_launcher.backends.docker",
@@ -27,9 +27,7 @@ def load_backend(name: str) -> Backend:
     path = BACKENDS.get(name) or _entry_points().get(name)
     if path is None:
         known = [*BACKENDS, *_entry_points()]
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-        raise FtlError(f"unknown backend {name!r}", hint=hint, exit_code=2)
+        raise FtlError(f"unknown backend {name!r}", hint=suggest(name, known), exit_code=2)
     try:
         module = importlib.import_module(path)
     except ImportError as error:

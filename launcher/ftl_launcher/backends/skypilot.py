@@ -117,10 +117,7 @@ class SkyPilotBackend:
     def state(self, handle: str) -> BackendState:
         sky = _import_sky()
         kind, submission_id = _parse_handle(handle)
-        try:
-            job = _managed_job(sky, submission_id) if kind == _JOB else _cluster_job(sky, submission_id)
-        except Exception as error:
-            raise FtlError(f"SkyPilot cannot be asked about {submission_id}: {error}") from error
+        job = _asked(_managed_job if kind == _JOB else _cluster_job, sky, submission_id)
         if job is None:
             return BackendState(RunState.LOST, message=f"SkyPilot knows no run {submission_id}")
         word = str(getattr(job["status"], "value", job["status"]))

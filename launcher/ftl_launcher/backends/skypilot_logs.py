@@ -6,7 +6,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 
-from ftl_launcher.backends.idle import with_idle
+from ftl_launcher.idle import with_idle
 
 _RETRY_S = 3.0
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 
 from ftl_config.errors import FtlError
 from ftl_launcher.clouds.facts import Cloud, Feature
+from ftl_launcher.suggestions import suggest
 
 __all__ = ["CLOUDS", "Cloud", "Feature", "find_cloud"]
 
@@ -33,8 +33,7 @@ def find_cloud(name: str) -> Cloud:
     """
     key = ALIASES.get(name.lower(), name.lower())
     if key not in CLOUDS:
-        close = difflib.get_close_matches(key, CLOUDS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(CLOUDS)}, and local"
+        hint = suggest(key, CLOUDS, besides=", and local, docker, podman")
         raise FtlError(f"unknown cloud {name!r}", hint=hint, exit_code=2)
     facts: Cloud = importlib.import_module(CLOUDS[key]).CLOUD
     return facts

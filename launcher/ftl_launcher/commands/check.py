@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from ftl_config.errors import FtlError
 from ftl_config.protocol import ExitCode
-from ftl_launcher import configs
-from ftl_launcher.backends.protocol import Request
+from ftl_launcher.backends.protocol import Backend
 from ftl_launcher.backends.registry import load_backend
-from ftl_launcher.commands.launch import plan_for
-from ftl_launcher.commands.options import (
-    ConfigCommand,
-    config_arguments,
-    flag_overrides,
-    json_option,
-    launch_options,
-    parse_env,
-)
+from ftl_launcher.commands.options import ConfigCommand, json_option
+from ftl_launcher.commands.planning import planned
 from ftl_launcher.console import make_console, print_json
 from ftl_launcher.launch_checks import CHECKS
 from ftl_launcher.plan import RunPlan
 from ftl_launcher.secret_values import collect_secrets
+
+if TYPE_CHECKING:
+    from ftl_config import LoadedConfig
 
 
 @dataclass(frozen=True)
@@ -40,36 +36,32 @@ class Finding:
 
 
 @click.command(cls=ConfigCommand)
-@config_arguments
-@launch_options
+@planned
 @click.option("--env-file", type=click.Path(path_type=Path), metavar="FILE", help="NAME=value lines for secrets.")
 @json_option
-@click.pass_context
-def check(
-    ctx: click.Context,
-    source: str,
-    overrides: tuple[str, ...],
-    allow_unknown: bool,
-    name: str | None,
-    env: tuple[str, ...],
-    secrets: tuple[str, ...],
-    env_file: Path | None,
-    as_json: bool,
-) -> int:
+def check(loaded: LoadedConfig, plan: RunPlan, env_file: Path | None, as_json: bool) -> int:
     """Look at everything that a launch of CONFIG needs; exit code 2 if it would fail. Nothing is submitted."""
-    loaded = configs.load(source, [*overrides, *flag_overrides(ctx)], allow_unknown=allow_unknown)
-    plan = plan_for(loaded, source, name, env=parse_env(env), secret_names=secrets)
-    values: dict[str, str] = {}
-    findings = [Finding("config", "ok", f"digest {loaded.digest[:16]}"), *_backend(plan)]
-    findings.append(_look("secrets", lambda: values.update(collect_secrets(plan.secret_names, env_file))))
-    findings += [_look(what, lambda one=one: one(loaded, plan, values)) for what, one in CHECKS.items()]  # type: ignore[misc]
-    if findings[1].status == "ok":
-        findings.append(_look("offer", lambda: _offer(plan, values)))
+    findings = list(_findings(loaded, plan, env_file))
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
         _print(findings)
     return int(ExitCode.BAD_CONFIG) if any(finding.status == "error" for finding in findings) else 0
+
+
+def _findings(loaded: LoadedConfig, plan: RunPlan, env_file: Path | None) -> Iterator[Finding]:
+    yield Finding("config", "ok", f"digest {loaded.digest[:16]}")
+    backend = load_backend(plan.backend)
+    refusals = backend.refusals(plan)
+    yield from (Finding(plan.backend, "error", reason) for reason in refusals)
+    if not refusals:
+        yield Finding(plan.backend, "ok", ", ".join(plan.placement.clouds))
+    values: dict[str, str] = {}
+    yield _look("secrets", lambda: values.update(collect_secrets(plan.secret_names, env_file)))
+    for what, one in CHECKS.items():
+        yield _look(what, partial(one, loaded, plan, values))
+    if not refusals:
+        yield _look("offer", lambda: _offer(backend, plan, values))
 
 
 def _look(what: str, ask: Callable[[], str | None]) -> Finding:
@@ -80,22 +72,9 @@ def _look(what: str, ask: Callable[[], str | None]) -> Finding:
     return Finding(what, "warning", warning) if warning else Finding(what, "ok")
 
 
-def _backend(plan: RunPlan) -> Iterator[Finding]:
-    """Whether the backend can do what the plan asks; each reason why not is a finding."""
-    refusals = load_backend(plan.backend).refusals(plan)
-    yield from (Finding(plan.backend, "error", reason) for reason in refusals)
-    if not refusals:
-        yield Finding(plan.backend, "ok", ", ".join(plan.placement.clouds))
-
-
-def _offer(plan: RunPlan, values: dict[str, str]) -> str | None:
-    backend = load_backend(plan.backend)
-    request: Request = backend.request(plan)
-    offer = backend.offer(request, values)
-    if offer is None:
-        return None
-    price = "price not known" if offer.hourly_cost is None else f"${offer.hourly_cost:.2f} an hour"
-    return f"costs money: {offer.where}, {price}"
+def _offer(backend: Backend, plan: RunPlan, values: Mapping[str, str]) -> str | None:
+    offer = backend.offer(backend.request(plan), values)
+    return f"costs money: {offer.where}, {offer.price}" if offer else None
 
 
 def _print(findings: list[Finding]) -> None:

@@ -2,42 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ftl_launcher import configs
 from ftl_launcher.commands.following import follow_to_end
-from ftl_launcher.commands.options import (
-    ConfigCommand,
-    config_arguments,
-    flag_overrides,
-    json_option,
-    launch_options,
-    parse_env,
-)
+from ftl_launcher.commands.options import ConfigCommand, json_option
+from ftl_launcher.commands.planning import planned
 from ftl_launcher.commands.rendering import print_request
 from ftl_launcher.confirm import confirm_cost
 from ftl_launcher.console import print_json, say, waiting
-from ftl_launcher.host import look_at_host
 from ftl_launcher.launch_checks import CHECKS
-from ftl_launcher.names import check_run_name, default_run_name
 from ftl_launcher.paths import records_file
-from ftl_launcher.plan import RunPlan, make_plan
+from ftl_launcher.plan import RunPlan
 from ftl_launcher.records import RunRecord, RunStore
 from ftl_launcher.secret_values import collect_secrets
 from ftl_launcher.submission import make_request, submit_new, waiting_text
-from ftl_launcher.versions import ftl_version
 
 if TYPE_CHECKING:
     from ftl_config import LoadedConfig
 
 
 @click.command(cls=ConfigCommand)
-@config_arguments
-@launch_options
+@planned
 @click.option("--env-file", type=click.Path(path_type=Path), metavar="FILE", help="NAME=value lines for secrets.")
 @click.option("--dryrun", "--dry-run", is_flag=True, help="Print what would be submitted, and stop.")
 @click.option("-d", "--detach", is_flag=True, help="Return once it is submitted.")
@@ -45,15 +33,9 @@ if TYPE_CHECKING:
 @click.option("--skip-checks", is_flag=True, help="Do not look at local files and the checkpoint bucket first.")
 @click.option("--skip-memory-check", is_flag=True, help="Launch it though the GPUs' memory will hardly do.")
 @json_option
-@click.pass_context
 def launch(
-    ctx: click.Context,
-    source: str,
-    overrides: tuple[str, ...],
-    allow_unknown: bool,
-    name: str | None,
-    env: tuple[str, ...],
-    secrets: tuple[str, ...],
+    loaded: LoadedConfig,
+    plan: RunPlan,
     env_file: Path | None,
     dryrun: bool,
     detach: bool,
@@ -63,8 +45,6 @@ def launch(
     as_json: bool,
 ) -> int:
     """Run CONFIG: on this machine, on a Ray cluster (--ray-address), or on a cloud (--cloud)."""
-    loaded = configs.load(source, [*overrides, *flag_overrides(ctx)], allow_unknown=allow_unknown)
-    plan = plan_for(loaded, source, name, env=parse_env(env), secret_names=secrets)
     backend, request = make_request(plan)
     if dryrun:
         print_request(request, as_json=as_json)
@@ -82,30 +62,6 @@ def launch(
     with waiting(waiting_text(plan)):
         record = submit_new(store, backend, request, values)
     return after_submission(store, record, values, detach=detach, as_json=as_json)
-
-
-def plan_for(
-    loaded: LoadedConfig,
-    source: str,
-    name: str | None,
-    *,
-    env: dict[str, str] | None = None,
-    secret_names: tuple[str, ...] = (),
-) -> RunPlan:
-    """The plan of a config and the flags that are no part of the config.
-
-    Raises:
-        FtlError: a bad name, or a launch section that contradicts itself.
-    """
-    wanted = name or loaded.config.launch.name
-    plan = make_plan(
-        loaded,
-        check_run_name(wanted) if wanted else default_run_name(source),
-        look_at_host(),
-        ftl_version=ftl_version(),
-    )
-    names = tuple(dict.fromkeys((*plan.secret_names, *secret_names)))
-    return replace(plan, env={**plan.env, **(env or {})}, secret_names=names)
 
 
 def describe_plan(plan: RunPlan) -> str:

@@ -12,9 +12,9 @@ from ftl_launcher.commands.options import json_option
 from ftl_launcher.confirm import confirm_cost
 from ftl_launcher.console import say, waiting
 from ftl_launcher.host import look_at_host
+from ftl_launcher.launch_checks import check_checkpoints
 from ftl_launcher.paths import records_file
 from ftl_launcher.plan import carried_environment
-from ftl_launcher.preflight_storage import check_checkpoint_store
 from ftl_launcher.records import RunStore
 from ftl_launcher.refresh import refresh
 from ftl_launcher.secret_values import collect_secrets
@@ -39,8 +39,7 @@ def resume(run: str, env_file: Path | None, detach: bool, yes: bool, as_json: bo
     plan = next_launch(record, carried_environment(look_at_host()))
     backend, request = make_request(plan)
     secrets = collect_secrets(plan.secret_names, env_file)
-    if plan.backend == "local" or "://" in plan.checkpoint_uri:
-        check_checkpoint_store(plan.checkpoint_uri, secrets)
+    check_checkpoints(plan, secrets)
     if offer := backend.offer(request, secrets):
         confirm_cost(plan, offer, yes=yes)
     if not as_json:

@@ -94,3 +94,8 @@ class LaunchSection(Section):
     """Labels on the machines, for bookkeeping."""
     name: str | None = None
     """Name of the run; made from the config's file name when left out."""
+
+    @property
+    def whole_image(self) -> Image:
+        """``image`` as the mapping that a bare name is short for."""
+        return self.image if isinstance(self.image, Image) else Image(name=self.image)

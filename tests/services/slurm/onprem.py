@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from ftl_launcher.backends.local_head import free_ports
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
@@ -61,7 +61,7 @@ class OnPrem:
 @contextmanager
 def running_cluster(home: Path) -> Iterator[OnPrem]:
     """Started for the block, and taken away after it with everything that it left on this machine's disk."""
-    port = _free_port()
+    (port,) = free_ports(1)
     environment = {
         "HOME": str(home),
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
@@ -85,19 +85,3 @@ def running_cluster(home: Path) -> Iterator[OnPrem]:
     finally:
         cluster.sky("api", "stop")
         cluster.script("down")
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
-def wait_until(deadline_s: float, what: str) -> Iterator[None]:
-    """Turns of a loop that waits; an error when the time is over."""
-    deadline = time.monotonic() + deadline_s
-    while time.monotonic() < deadline:
-        yield
-        time.sleep(0.5)
-    raise AssertionError(f"{what} did not happen within {deadline_s:.0f} s")

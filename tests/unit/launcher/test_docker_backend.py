@@ -11,7 +11,7 @@ import pytest
 
 from ftl_config.errors import FtlError
 from ftl_launcher.backends.docker import DockerBackend, _state
-from ftl_launcher.backends.idle import command_lines, with_idle
+from ftl_launcher.idle import command_lines, with_idle
 from ftl_launcher.images import flavours
 from ftl_launcher.plan import HostFacts
 from ftl_launcher.states import RunState
