@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "down": ("down", "down", "End runs at once and free their machines."),
     "resume": ("resume", "resume", "Go on with a run that had stopped."),
     "runs": ("runs", "runs", "All runs on record."),
+    "cost": ("cost", "cost", "What runs have cost."),
     "queue": ("queue", "queue", "What waits and what runs."),
     "ssh": ("ssh", "ssh", "A shell where a run runs."),
     "open": ("open", "open_", "The dashboard page of a run."),

@@ -8,6 +8,7 @@ import click
 
 from ftl_config.errors import FtlError
 from ftl_launcher.backends.protocol import Offer
+from ftl_launcher.limits import limit_text
 from ftl_launcher.plan import RunPlan
 
 
@@ -19,7 +20,8 @@ def confirm_cost(plan: RunPlan, offer: Offer, *, yes: bool) -> None:
         click.Abort: the answer was no.
     """
     nodes = f" for {plan.num_nodes} nodes" if plan.num_nodes > 1 else ""
-    text = f"{offer.where}: {offer.price}{nodes}"
+    limit = limit_text(plan)
+    text = f"{offer.where}: {offer.price}{nodes}" + (f", {limit}" if limit else "")
     if yes:
         click.echo(text, err=True)
     elif sys.stdin.isatty():

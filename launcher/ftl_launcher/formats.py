@@ -142,3 +142,8 @@ _LINES = {
     EventType.ERROR: _error,
     EventType.END: _end,
 }
+
+
+def dollars(value: float | None) -> str:
+    """``$12.34``, or ``-``."""
+    return "-" if value is None else f"${value:,.2f}"

@@ -11,6 +11,7 @@ from ftl_launcher.states import RunState
 _BY_EXIT_CODE = {
     int(ExitCode.OK): RunState.SUCCEEDED,
     int(ExitCode.PREEMPTED): RunState.PREEMPTED,
+    int(ExitCode.LIMIT_REACHED): RunState.STOPPED,
     int(ExitCode.INTERRUPTED): RunState.CANCELLED,
 }
 
@@ -19,6 +20,7 @@ _BY_STATUS = {
     "failed": RunState.FAILED,
     "cancelled": RunState.CANCELLED,
     "preempted": RunState.PREEMPTED,
+    "stopped": RunState.STOPPED,
 }
 
 
@@ -37,7 +39,7 @@ def decide_state(backend: BackendState, progress: Progress, *, cancel_requested:
         state = RunState.SUCCEEDED if own_word is RunState.SUCCEEDED else RunState.CANCELLED
     elif backend.state is RunState.FAILED:
         code = backend.exit_code if backend.exit_code is not None else progress.exit_code
-        state = _BY_EXIT_CODE.get(-1 if code is None else code, RunState.FAILED)
+        state = _BY_EXIT_CODE.get(code, RunState.FAILED) if code is not None else own_word or RunState.FAILED
         if state is RunState.SUCCEEDED:
             state = RunState.FAILED
     else:
@@ -70,4 +72,6 @@ def shell_exit_code(record: RunRecord) -> int:
         return int(ExitCode.INTERRUPTED)
     if record.state is RunState.PREEMPTED:
         return int(ExitCode.PREEMPTED)
+    if record.state is RunState.STOPPED:
+        return int(ExitCode.LIMIT_REACHED)
     return record.exit_code or int(ExitCode.FAILURE)

@@ -130,6 +130,9 @@ class RunPlan:
     """Python packages that the nodes install before the run."""
     host_user: str | None = None
     """``uid:gid`` of whoever launched it, for a container on this machine."""
+    max_hours: float | None = None
+    max_cost: float | None = None
+    """Dollars; see limits.py."""
 
     @property
     def num_workers(self) -> int:
@@ -211,6 +214,8 @@ def make_plan(loaded: LoadedConfig, name: str, host: HostFacts, *, ftl_version: 
         venv=launch.venv,
         ftl_version=ftl_version,
         host_user=host.user if backend == "docker" else None,
+        max_hours=launch.max_hours,
+        max_cost=launch.max_cost,
     )
 
 

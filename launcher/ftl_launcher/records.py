@@ -22,7 +22,7 @@ from ftl_launcher.states import RunState, can_move
 
 # ruff: noqa: S608 - column names in queries are literals of this module; every value is a parameter
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _BUSY_TIMEOUT_S = 10.0
 
 _SCHEMA = """
@@ -45,10 +45,16 @@ CREATE TABLE IF NOT EXISTS runs (
   ended_at REAL,
   exit_code INTEGER,
   error TEXT,
+  hourly_cost REAL,
+  spent REAL NOT NULL DEFAULT 0,
   metrics TEXT NOT NULL DEFAULT '{}'
 );
 CREATE INDEX IF NOT EXISTS runs_created ON runs (created_at DESC);
 """
+
+_SINCE_VERSION_1 = (
+    "ALTER TABLE runs ADD COLUMN hourly_cost REAL; ALTER TABLE runs ADD COLUMN spent REAL NOT NULL DEFAULT 0;"
+)
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,10 @@ class RunRecord:
     ended_at: float | None = None
     exit_code: int | None = None
     error: str | None = None
+    hourly_cost: float | None = None
+    """Dollars an hour for all nodes, as offered at the launch; None where nothing is rented or no price is known."""
+    spent: float = 0.0
+    """Dollars that the launches before this one took."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     """Progress folded from the event stream; see progress.py."""
 
@@ -132,7 +142,17 @@ class RunStore:
             rows = db.execute(query, [*(live if live_only else []), -1 if limit is None else limit])
             return [_from_row(row) for row in rows]
 
-    def claim_for_resume(self, name: str, *, submitter: str, handle: str, plan: str, launch_number: int) -> None:
+    def claim_for_resume(
+        self,
+        name: str,
+        *,
+        submitter: str,
+        handle: str,
+        plan: str,
+        launch_number: int,
+        hourly_cost: float | None = None,
+        spent: float = 0.0,
+    ) -> None:
         """Move a finished run back to SUBMITTING, in one statement: of two terminals one wins.
 
         Raises:
@@ -140,11 +160,12 @@ class RunStore:
         """
         allowed = [str(state) for state in RunState if state.can_resume]
         changes = (
-            "state = ?, submitter = ?, handle = ?, plan = ?, launch_number = ?, cancel_requested = 0, "
+            "state = ?, submitter = ?, handle = ?, plan = ?, launch_number = ?, hourly_cost = ?, spent = ?, "
+            "cancel_requested = 0, "
             "submitted_at = NULL, started_at = NULL, ended_at = NULL, exit_code = NULL, error = NULL, metrics = '{}'"
         )
         condition = f"name = ? AND launch_number = ? AND state IN ({', '.join('?' * len(allowed))})"
-        new = (str(RunState.SUBMITTING), submitter, handle, plan, launch_number)
+        new = (str(RunState.SUBMITTING), submitter, handle, plan, launch_number, hourly_cost, spent)
         with self._connection() as db:
             cursor = db.execute(
                 f"UPDATE runs SET {changes} WHERE {condition}", (*new, name, launch_number - 1, *allowed)
@@ -222,7 +243,7 @@ def _create_tables(db: sqlite3.Connection) -> None:
     while True:
         try:
             db.execute("PRAGMA journal_mode = WAL")
-            db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+            _upgrade(db)
             return
         except sqlite3.OperationalError:
             if db.in_transaction:
@@ -230,6 +251,17 @@ def _create_tables(db: sqlite3.Connection) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
+
+
+def _upgrade(db: sqlite3.Connection) -> None:
+    """In one transaction; another process may have done it meanwhile."""
+    db.execute("BEGIN IMMEDIATE")
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    statements = {0: _SCHEMA, 1: _SINCE_VERSION_1}.get(version, "")
+    for statement in filter(str.strip, statements.split(";")):
+        db.execute(statement)
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    db.execute("COMMIT")
 
 
 def new_record(
@@ -243,6 +275,7 @@ def new_record(
     checkpoint_uri: str,
     submitter: str,
     launch_number: int = 1,
+    hourly_cost: float | None = None,
 ) -> RunRecord:
     """A record as it stands right before the first submission."""
     return RunRecord(
@@ -259,6 +292,7 @@ def new_record(
         plan=plan,
         checkpoint_uri=checkpoint_uri,
         created_at=time.time(),
+        hourly_cost=hourly_cost,
     )
 
 

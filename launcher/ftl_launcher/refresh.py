@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from ftl_config.errors import FtlError
@@ -18,13 +19,14 @@ from ftl_launcher.states import RunState
 _PREFIX = EVENT_PREFIX.encode()
 
 
-def refresh(store: RunStore, record: RunRecord, *, allow_import: bool = False) -> RunRecord:
+def refresh(store: RunStore, record: RunRecord, *, allow_import: bool = False, read_log: bool = False) -> RunRecord:
     """The record as it is now; unchanged where the run has ended, or its backend cannot be asked.
 
     Args:
         store: where the record is kept and updated.
         record: the run.
         allow_import: ask backends whose client library takes seconds to import, too.
+        read_log: read the whole log of a run that nobody followed, for its progress; it may be long, and far away.
     """
     if record.state.is_terminal and record.state is not RunState.LOST:
         return record
@@ -34,14 +36,16 @@ def refresh(store: RunStore, record: RunRecord, *, allow_import: bool = False) -
     if backend.state_needs_import and not allow_import:
         return record
     try:
-        return _ask(store, record, backend)
+        return _ask(store, record, backend, read_log=read_log)
     except FtlError:
         return record
 
 
-def _ask(store: RunStore, record: RunRecord, backend: Backend) -> RunRecord:
+def _ask(store: RunStore, record: RunRecord, backend: Backend, *, read_log: bool) -> RunRecord:
     state = backend.state(record.handle)
     progress = fold_local_log(record)
+    if read_log and record.backend != "local" and state.state not in (RunState.PENDING, RunState.LOST):
+        progress = _fold_whole_log(backend, record.handle) or progress
     if record.state is RunState.SUBMITTING and state.state is RunState.LOST:
         state = BackendState(RunState.FAILED, message="the launcher ended before the run was submitted; nothing runs")
     return settle(store, record, state, progress)
@@ -58,6 +62,17 @@ def settle(store: RunStore, record: RunRecord, backend: BackendState, progress: 
         changes["exit_code"] = decide_exit_code(state, backend, progress)
         changes["error"] = decide_error(state, backend, progress)
     return store.update(record.name, state=state, **changes)
+
+
+def _fold_whole_log(backend: Backend, handle: str) -> Progress | None:
+    """What the run has said so far; None where its log cannot be had now, or says nothing."""
+    progress, told = Progress(), False
+    with suppress(FtlError):
+        for line in backend.logs(handle, follow=False):
+            if line is not None and EVENT_PREFIX in line and (event := parse_event(line)):
+                progress.fold(event)
+                told = True
+    return progress if told else None
 
 
 def fold_local_log(record: RunRecord) -> Progress:

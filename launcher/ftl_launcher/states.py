@@ -18,6 +18,7 @@ class RunState(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     PREEMPTED = "preempted"  # stopped by a signal after saving; `ftl resume` goes on
+    STOPPED = "stopped"  # at its limit of hours or cost, after saving; `ftl resume` with a higher one goes on
     LOST = "lost"  # the backend no longer knows it and it left no result
 
     @property
@@ -29,7 +30,16 @@ class RunState(StrEnum):
         return self in _TERMINAL and self is not RunState.SUCCEEDED
 
 
-_TERMINAL = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED, RunState.PREEMPTED, RunState.LOST})
+_TERMINAL = frozenset(
+    {
+        RunState.SUCCEEDED,
+        RunState.FAILED,
+        RunState.CANCELLED,
+        RunState.PREEMPTED,
+        RunState.STOPPED,
+        RunState.LOST,
+    }
+)
 
 TRANSITIONS: dict[RunState, frozenset[RunState]] = {
     RunState.SUBMITTING: frozenset(RunState) - {RunState.RECOVERING},

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ftl_config.errors import FtlError
-from ftl_launcher.backends.protocol import Backend, Request
+from ftl_launcher.backends.protocol import Backend, Offer, Request
 from ftl_launcher.backends.registry import load_backend
+from ftl_launcher.cost import cost_so_far
+from ftl_launcher.limits import with_limit
 from ftl_launcher.paths import RunDir
 from ftl_launcher.plan import RunPlan
 from ftl_launcher.processes import process_tag
@@ -25,7 +27,7 @@ def make_request(plan: RunPlan) -> tuple[Backend, Request]:
     Raises:
         FtlError: the backend cannot do what the plan asks; every reason is named.
     """
-    backend = load_backend(plan.backend)
+    backend, plan = load_backend(plan.backend), with_limit(plan)
     refusals = backend.refusals(plan)
     if refusals:
         lines = "\n".join(f"  - {reason}" for reason in refusals)
@@ -40,7 +42,20 @@ def waiting_text(plan: RunPlan) -> str:
     )
 
 
-def submit_new(store: RunStore, backend: Backend, request: Request, secrets: Mapping[str, str]) -> RunRecord:
+def offered(backend: Backend, request: Request, secrets: Mapping[str, str]) -> tuple[Request, Offer | None]:
+    """What the request would rent, and the request with the limit that a price gives it.
+
+    Raises:
+        FtlError: nothing fits, nobody can be asked now, or a limit in dollars where no price is known.
+    """
+    offer = backend.offer(request, secrets)
+    plan = with_limit(request.plan, offer)
+    return (request if plan == request.plan else backend.request(plan)), offer
+
+
+def submit_new(
+    store: RunStore, backend: Backend, request: Request, secrets: Mapping[str, str], offer: Offer | None = None
+) -> RunRecord:
     """First launch of a run.
 
     Raises:
@@ -56,12 +71,15 @@ def submit_new(store: RunStore, backend: Backend, request: Request, secrets: Map
         plan=plan.to_json(),
         checkpoint_uri=plan.checkpoint_uri,
         submitter=process_tag(),
+        hourly_cost=offer.hourly_cost if offer else None,
     )
     store.create(record)
     return _submit(store, backend, request, secrets)
 
 
-def submit_again(store: RunStore, backend: Backend, request: Request, secrets: Mapping[str, str]) -> RunRecord:
+def submit_again(
+    store: RunStore, backend: Backend, request: Request, secrets: Mapping[str, str], offer: Offer | None = None
+) -> RunRecord:
     """A later launch of a run that had ended.
 
     Raises:
@@ -74,6 +92,8 @@ def submit_again(store: RunStore, backend: Backend, request: Request, secrets: M
         handle=request.handle,
         plan=plan.to_json(),
         launch_number=plan.launch_number,
+        hourly_cost=offer.hourly_cost if offer else None,
+        spent=cost_so_far(store.get(plan.name), time.time()) or 0.0,
     )
     return _submit(store, backend, request, secrets)
 

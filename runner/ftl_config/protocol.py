@@ -40,6 +40,10 @@ class Env(StrEnum):
     """Total number of training workers (world size)."""
     MAX_FAILURES = "FTL_MAX_FAILURES"
     """How often a failed worker group is started again from the last committed checkpoint."""
+    MAX_HOURS = "FTL_MAX_HOURS"
+    """Hours that all attempts together may take; the run then saves a checkpoint and stops."""
+    STARTED_AT = "FTL_STARTED_AT"
+    """When the job began on its machines, in seconds since the epoch; the runner's own start where it is unset."""
 
 
 class ExitCode(IntEnum):
@@ -52,6 +56,8 @@ class ExitCode(IntEnum):
     OUT_OF_MEMORY = 10
     PREEMPTED = 20
     """Stopped by a signal after saving a checkpoint: start again to go on."""
+    LIMIT_REACHED = 21
+    """Stopped at its limit of hours or cost after saving a checkpoint: start again with a higher limit to go on."""
     INTERRUPTED = 130
     """Stopped by Ctrl-C."""
 
@@ -62,7 +68,8 @@ class EventType(StrEnum):
     PHASE = "phase"
     """phase (setup, ray, data, model, train, save, sample), message."""
     TRAIN_START = "train_start"
-    """total_steps, start_step, num_epochs, world_size, trainable_params, total_params, num_rows, attempt."""
+    """total_steps, start_step, num_epochs, world_size, trainable_params, total_params, num_rows, attempt, workers (a
+    list of rank, pid, host)."""
     STEP = "step"
     """step, total_steps, epoch, loss, learning_rate, grad_norm, tokens_per_s, eta_s."""
     EVAL = "eval"
@@ -80,7 +87,7 @@ class EventType(StrEnum):
     SUMMARY = "summary"
     """metrics (what metrics.json holds), files (name to path or URI)."""
     END = "end"
-    """status (succeeded, failed, cancelled, preempted), exit_code."""
+    """status (succeeded, failed, cancelled, preempted, stopped), exit_code."""
 
 
 @dataclass(frozen=True)

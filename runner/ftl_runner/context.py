@@ -34,6 +34,10 @@ class TrainJob:
     workdir: str = field(default_factory=os.getcwd)
     created_at: float = field(default_factory=time.time)
     """When the driver began, in seconds since the epoch: what passes until a worker runs is Ray's, or torchrun's."""
+    started_at: float | None = None
+    """When the job began on its machines, in seconds since the epoch, where its starter noted that."""
+    max_hours: float | None = None
+    """What all attempts together may take."""
 
     @property
     def output_dir(self) -> Path:
@@ -77,7 +81,7 @@ class RunContext:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended: ``succeeded``, or ``stopped`` by a signal after saving ``step``."""
+    """How an attempt ended: ``succeeded``; ``stopped`` by a signal or ``at_limit`` of hours, after saving ``step``."""
 
     status: str
     step: int
@@ -95,4 +99,16 @@ def job_from_environment(loaded: LoadedConfig) -> TrainJob:
     uri = os.environ.get(Env.CHECKPOINT_URI) or (str(keys.checkpoint) if keys.checkpoint else None)
     resume = run_id is not None or bool(keys.auto_resume_from_checkpoints) or keys.resume_from_checkpoint is True
     start_from = keys.resume_from_checkpoint if isinstance(keys.resume_from_checkpoint, str) else None
-    return TrainJob(loaded, run_id or Path(keys.output_dir).name, uri, resume, start_from)
+    return TrainJob(
+        loaded,
+        run_id or Path(keys.output_dir).name,
+        uri,
+        resume,
+        start_from,
+        started_at=_number(os.environ.get(Env.STARTED_AT)),
+        max_hours=_number(os.environ.get(Env.MAX_HOURS)) or loaded.config.launch.max_hours,
+    )
+
+
+def _number(text: str | None) -> float | None:
+    return float(text) if text else None

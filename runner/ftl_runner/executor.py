@@ -86,6 +86,8 @@ def _report_failure(error: BaseException, job: TrainJob, send: StreamSender, is_
 def _report_end(outcome: Outcome, stop: StopSignal, send: StreamSender, is_main: bool) -> int:
     if outcome.status == "succeeded":
         code, status = ExitCode.OK, "succeeded"
+    elif outcome.status == "at_limit":
+        code, status = ExitCode.LIMIT_REACHED, "stopped"
     elif stop.signal_number == signal.SIGINT:
         code, status = ExitCode.INTERRUPTED, "cancelled"
     else:

@@ -17,11 +17,13 @@ class StopSignal:
     def __init__(self) -> None:
         self._event = threading.Event()
         self.signal_number: int | None = None
+        self.at_limit = False
+        """The run's own hours were over, rather than anybody asking."""
 
-    def request(self, signal_number: int | None = None) -> None:
+    def request(self, signal_number: int | None = None, *, at_limit: bool = False) -> None:
         """Ask the run to stop after the current step, with a checkpoint. Later requests change nothing."""
         if not self._event.is_set():
-            self.signal_number = signal_number
+            self.signal_number, self.at_limit = signal_number, at_limit
             self._event.set()
 
     @property

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ftl_config.protocol import Env, Event, EventType
+from ftl_runner.checkpoints.attempts import begin_attempt
 from ftl_runner.checkpoints.commit import RunIdentity, prune_local
 from ftl_runner.checkpoints.manifest import committed
 from ftl_runner.checkpoints.resume import (
     ResumePoint,
-    begin_attempt,
     check_resumable,
     named_checkpoint,
     newest_checkpoint,
@@ -72,7 +72,8 @@ def _begin(job: TrainJob, store: CheckpointStore, ranks: Ranks, events: EventStr
         point = newest_checkpoint(store) if job.resume else None
         if point is None and job.start_from:
             point = named_checkpoint(job.start_from)
-        chosen = (begin_attempt(store, job.run_id, ranks.world_size), point)
+        started = job.started_at or job.created_at
+        chosen = (begin_attempt(store, job.run_id, ranks.world_size, started=started), point)
     attempt, resume_from = ranks.gather(chosen)[0]
     if resume_from is not None:
         sharding = sharding_of(job.loaded.config, ranks.world_size)

@@ -21,12 +21,17 @@ _MARGIN_S = 20
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True, metavar="RUN...")
+@click.argument("names", nargs=-1, metavar="[RUN]...")
+@click.option("--all", "every", is_flag=True, help="Every run that is live.")
 @click.option("--no-wait", is_flag=True, help="Return once the run was asked to stop.")
 @json_option
-def cancel(names: tuple[str, ...], no_wait: bool, as_json: bool) -> int:
+def cancel(names: tuple[str, ...], every: bool, no_wait: bool, as_json: bool) -> int:
     """Ask each RUN to save a checkpoint and stop, and wait until it has."""
     store = RunStore(records_file())
+    if every == bool(names):
+        raise click.UsageError("name the runs to cancel, or --all")
+    if every:
+        names = tuple(record.name for record in store.list(live_only=True))
     records = [refresh(store, store.get(name), allow_import=True) for name in names]
     for index, record in enumerate(records):
         if record.state.is_terminal:

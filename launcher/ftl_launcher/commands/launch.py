@@ -18,7 +18,7 @@ from ftl_launcher.paths import records_file
 from ftl_launcher.plan import RunPlan
 from ftl_launcher.records import RunRecord, RunStore
 from ftl_launcher.secret_values import collect_secrets
-from ftl_launcher.submission import make_request, submit_new, waiting_text
+from ftl_launcher.submission import make_request, offered, submit_new, waiting_text
 
 if TYPE_CHECKING:
     from ftl_config import LoadedConfig
@@ -54,13 +54,14 @@ def launch(
         for name, check in CHECKS.items():
             if (name != "memory" or not skip_memory_check) and (warning := check(loaded, plan, values)):
                 say(f"note: {warning}")
-    if offer := backend.offer(request, values):
-        confirm_cost(plan, offer, yes=yes)
+    request, offer = offered(backend, request, values)
+    if offer:
+        confirm_cost(request.plan, offer, yes=yes)
     store = RunStore(records_file())
     if not as_json:
         say(describe_plan(plan))
     with waiting(waiting_text(plan)):
-        record = submit_new(store, backend, request, values)
+        record = submit_new(store, backend, request, values, offer)
     return after_submission(store, record, values, detach=detach, as_json=as_json)
 
 

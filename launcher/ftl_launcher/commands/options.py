@@ -48,7 +48,7 @@ def json_option(command: AnyCommand) -> AnyCommand:
 
 
 _LAUNCH_FLAGS = (
-    ("backend", "local, ray or skypilot; worked out from the rest when left out."),
+    ("backend", "local, ray, skypilot, docker, ...; worked out from the rest when left out."),
     ("cloud", "aws, gcp, azure, lambda, runpod, kubernetes, slurm, ...; several with commas."),
     ("region", "Region of that cloud."),
     ("zone", "Zone of that region."),
@@ -57,6 +57,8 @@ _LAUNCH_FLAGS = (
     ("image", "Container image."),
     ("ray-address", "Jobs API of a Ray cluster, such as http://head:8265."),
     ("workdir", "Folder to copy to the nodes and run in."),
+    ("max-hours", "Save and stop after so many hours on the machines."),
+    ("max-cost", "Save and stop after so many dollars."),
 )
 
 

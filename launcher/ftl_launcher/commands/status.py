@@ -10,6 +10,7 @@ import click
 from ftl_launcher import formats
 from ftl_launcher.commands.options import json_option
 from ftl_launcher.console import make_console, print_json, say
+from ftl_launcher.cost import cost_so_far
 from ftl_launcher.paths import records_file
 from ftl_launcher.progress import Progress
 from ftl_launcher.records import RunRecord, RunStore
@@ -20,7 +21,14 @@ if TYPE_CHECKING:
 
 _RECENT_S = 24 * 3600
 _MAX_ROWS = 20
-_STYLES = {"succeeded": "green", "failed": "red", "lost": "red", "running": "cyan", "cancelled": "yellow"}
+_STYLES = {
+    "succeeded": "green",
+    "failed": "red",
+    "lost": "red",
+    "running": "cyan",
+    "cancelled": "yellow",
+    "stopped": "yellow",
+}
 
 
 @click.command()
@@ -31,7 +39,7 @@ def status(run: str | None, ask_all: bool, as_json: bool) -> int:
     """State and progress of RUN, or of all runs that are live or ended within a day."""
     store = RunStore(records_file())
     if run is not None:
-        record = refresh(store, store.get(run), allow_import=True)
+        record = refresh(store, store.get(run), allow_import=True, read_log=True)
         _print_one(record, as_json)
         return 0
     records = [_current(store, record, ask_all) for record in _recent(store)]
@@ -66,7 +74,7 @@ def _table(records: list[RunRecord]) -> Table:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("run", "state", "progress", "loss", "tok/s", "eta", "age", "where"):
+    for name in ("run", "state", "progress", "loss", "tok/s", "eta", "cost", "age", "where"):
         table.add_column(name, no_wrap=name in ("run", "state", "progress"))
     for record in records:
         progress = Progress.from_dict(record.metrics)
@@ -78,6 +86,7 @@ def _table(records: list[RunRecord]) -> Table:
             formats.number(progress.loss),
             formats.count(progress.tokens_per_s) if live else "-",
             formats.duration(progress.eta_s) if live else "-",
+            formats.dollars(cost_so_far(record, time.time())),
             formats.duration(time.time() - record.created_at),
             record.backend,
         )
@@ -124,12 +133,21 @@ def _facts(record: RunRecord) -> list[tuple[str, Any]]:
         ("last checkpoint", progress.checkpoint_uri and f"{progress.checkpoint_uri} (step {progress.checkpoint_step})"),
         ("checkpoints", record.checkpoint_uri),
         ("launches", record.launch_number),
+        ("recoveries", max(0, progress.attempt - record.launch_number) if progress.attempt else None),
+        ("cost so far", _cost(record)),
         ("where", record.handle),
         ("config digest", record.config_digest[:16]),
         ("created", _clock(record.created_at)),
         ("started", _clock(record.started_at)),
         ("ended", _clock(record.ended_at)),
     ]
+
+
+def _cost(record: RunRecord) -> str | None:
+    cost = cost_so_far(record, time.time())
+    if cost is None:
+        return None
+    return formats.dollars(cost) + (f" ({formats.dollars(record.hourly_cost)} an hour)" if record.hourly_cost else "")
 
 
 def _clock(seconds: float | None) -> str | None:

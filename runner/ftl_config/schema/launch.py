@@ -84,6 +84,10 @@ class LaunchSection(Section):
     """What happens when a machine is lost or the run fails."""
     max_hourly_cost: Positive | None = None
     """Refuse machines that cost more, in dollars an hour for all nodes."""
+    max_hours: Positive | None = None
+    """Save a checkpoint and stop after so many hours on the machines, all attempts together."""
+    max_cost: Positive | None = None
+    """The same after so many dollars, by the price at launch."""
     ray_address: str | None = None
     """Address of a running Ray cluster, such as http://host:8265."""
     namespace: str | None = None

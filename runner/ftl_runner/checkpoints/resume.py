@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from dataclasses import dataclass
@@ -128,17 +127,3 @@ def _saved_sharding(manifest: Manifest) -> Sharding | None:
 
 def _with(sharding: Sharding | None) -> str:
     return f"with {sharding}" if sharding else "without deepspeed and fsdp"
-
-
-def begin_attempt(store: CheckpointStore, run_id: str, world_size: int) -> int:
-    """Count this life of the run in the checkpoint store and return its number, starting at 1.
-
-    No backend tells a job how often it was recovered, so the store keeps the count; conditional creation makes
-    two starters agree on different numbers.
-    """
-    taken = [int(Path(key).stem) for key in store.list("attempts/") if Path(key).stem.isdigit()]
-    attempt = max(taken, default=0) + 1
-    note = json.dumps({"run_id": run_id, "started": time.time(), "world_size": world_size}).encode()
-    while not store.create(f"attempts/{attempt}.json", note):
-        attempt += 1
-    return attempt

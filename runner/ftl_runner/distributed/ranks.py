@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import sys
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -90,3 +92,10 @@ def join_ranks(config: Config) -> Ranks:
     if not dist.is_initialized():
         dist.init_process_group(collective_backend(config, use_gpu=torch.cuda.is_available()), timeout=timeout)
     return Ranks(rank, local_rank, world_size, dist.new_group(backend="gloo", timeout=timeout))
+
+
+def whereabouts(rank: int) -> dict[str, Any]:
+    """Rank, process and address of this worker: what tells its lines in a shared log from those of the others."""
+    if (ray := sys.modules.get("ray")) is not None and ray.is_initialized():
+        return {"rank": rank, "pid": os.getpid(), "host": ray.util.get_node_ip_address()}
+    return {"rank": rank, "pid": os.getpid(), "host": socket.gethostname()}

@@ -13,6 +13,7 @@ from ftl_config.protocol import EventType
 from ftl_runner.checkpoints.resume import fetch_checkpoint
 from ftl_runner.context import Outcome, RunContext
 from ftl_runner.data.stream import StreamSet
+from ftl_runner.distributed.ranks import whereabouts
 from ftl_runner.models.adapter import add_adapter
 from ftl_runner.models.kernels import liger_warning
 from ftl_runner.models.loader import load_base_model
@@ -110,10 +111,16 @@ def run_trainer(context: RunContext, setup: Setup, trainer: Any, callbacks: Sequ
     gc.freeze()  # what is loaded by now stays: the Trainer's collections of garbage need not look through it
     with context.clock.measure("train"):
         trainer.train(resume_from_checkpoint=resume_folder)
-    outcome = Outcome("stopped" if stop.stopped else "succeeded", trainer.state.global_step, setup.schedule.total_steps)
+    outcome = Outcome(_status(context, stop), trainer.state.global_step, setup.schedule.total_steps)
     if outcome.status == "succeeded":
         finish_run(context, trainer, setup.tokenizer, setup.prepared)
     return outcome
+
+
+def _status(context: RunContext, stop: StopOnSignal) -> str:
+    if not stop.stopped:
+        return "succeeded"
+    return "at_limit" if context.ranks.any(context.stop.at_limit) else "stopped"
 
 
 def _prepare(context: RunContext, tokenizer: Any) -> Prepared:
@@ -167,4 +174,5 @@ def _announce(context: RunContext, trainer: Any, setup: Setup) -> None:
         total_params=sum(count for count, _ in counts),
         num_rows=None if isinstance(rows, StreamSet) else len(rows),
         attempt=context.identity.attempt,
+        workers=context.ranks.gather(whereabouts(context.ranks.rank)),
     )

@@ -18,6 +18,7 @@ from ftl_runner.trainer.nan_loss import StopOnNanLoss
 from ftl_runner.trainer.qat import PretendQuantized
 from ftl_runner.trainer.relora import ReloraRestarts
 from ftl_runner.trainer.startup import StartupPhases
+from ftl_runner.trainer.time_limit import StopAtTimeLimit
 from ftl_runner.trainer.watchdog import LossWatchdog
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 def make_callbacks(context: RunContext, stop: StopOnSignal, tokens: TokenCount) -> list[TrainerCallback]:
     """The callbacks of a run; ``tokens`` is what the Trainer counts, for the speed in events."""
     training, keys = context.config.training, context.config.checkpointing
-    callbacks: list[TrainerCallback] = [StartupPhases(context), ProgressEvents(context, tokens), stop]
+    callbacks: list[TrainerCallback] = [StartupPhases(context), ProgressEvents(context, tokens)]
+    callbacks += [StopAtTimeLimit(context), stop]  # in this order: the limit is a request to stop
     if context.config.adapter.relora:
         callbacks.append(ReloraRestarts(context))
     callbacks.append(CommitCheckpoints(context, keys.save_total_limit))

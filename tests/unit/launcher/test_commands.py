@@ -11,6 +11,7 @@ import pytest
 
 from ftl_config.errors import FtlError
 from ftl_launcher import cli
+from ftl_launcher.backends import registry
 from ftl_launcher.backends.protocol import BackendState
 from ftl_launcher.paths import RunDir
 from ftl_launcher.records import RunStore
@@ -232,3 +233,32 @@ def test_follow_survives_a_noisy_terminal(
     assert "[/not] [markup" in out
     assert "x.png" in out
     assert "[bold]" not in out
+
+
+def test_cancel_all_takes_the_live_runs(
+    backend: FakeBackend, config_file: Path, store: RunStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backend.answer = BackendState(RunState.RUNNING)
+    for name in ("one", "two"):
+        cli.run(["launch", str(config_file), "--name", name, "-d"])
+    store.update("two", state=RunState.SUCCEEDED)
+    assert cli.run(["cancel", "--all"]) == 0
+    assert backend.cancelled == ["local://one/ftl-one-1"]
+    assert cli.run(["cancel"]) == 2
+    assert cli.run(["cancel", "--all", "one"]) == 2
+
+
+def test_status_of_a_run_that_nobody_followed_reads_its_log(
+    backend: FakeBackend, config_file: Path, store: RunStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backend.answer = BackendState(RunState.RUNNING)
+    cli.run(["launch", str(config_file), "--name", "one", "-d"])
+    store.update("one", backend="docker")
+    registry_of_docker = registry.BACKENDS["docker"]
+    registry.BACKENDS["docker"] = registry.BACKENDS["local"]
+    try:
+        capsys.readouterr()
+        assert cli.run(["status", "one", "--json"]) == 0
+    finally:
+        registry.BACKENDS["docker"] = registry_of_docker
+    assert json.loads(capsys.readouterr().out)["metrics"]["step"] == 2

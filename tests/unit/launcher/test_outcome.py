@@ -23,6 +23,8 @@ from tests.unit.launcher.plans import plan_of, record_of
         ("failed", 1, "failed", False, "failed"),
         ("failed", 20, "preempted", False, "preempted"),
         ("failed", 20, "preempted", True, "cancelled"),
+        ("failed", 21, "stopped", False, "stopped"),
+        ("failed", None, "stopped", False, "stopped"),
         ("failed", 130, None, False, "cancelled"),
         ("failed", 0, None, False, "failed"),
         ("failed", None, None, False, "failed"),

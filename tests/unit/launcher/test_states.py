@@ -34,4 +34,4 @@ def test_moves(old: str, new: str, allowed: bool) -> None:
 
 
 def test_what_can_be_resumed() -> None:
-    assert {state for state in RunState if state.can_resume} == {"failed", "cancelled", "preempted", "lost"}
+    assert {state for state in RunState if state.can_resume} == {"failed", "cancelled", "preempted", "stopped", "lost"}

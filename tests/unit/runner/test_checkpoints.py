@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from ftl_runner.checkpoints.attempts import begin_attempt, note_seen, seconds_before
 from ftl_runner.checkpoints.commit import RunIdentity, commit_checkpoint, prune_local, rotate
 from ftl_runner.checkpoints.errors import ResumeError, StoreError
 from ftl_runner.checkpoints.manifest import MANIFEST_NAME, committed, matches
 from ftl_runner.checkpoints.resume import (
-    begin_attempt,
     check_resumable,
     fetch_checkpoint,
     named_checkpoint,
@@ -127,7 +127,16 @@ def test_checkpoint_of_another_trainer_needs_no_manifest(tmp_path: Path) -> None
 
 
 def test_attempts_count_up(open_test_store: OpenStore) -> None:
-    assert [begin_attempt(open_test_store(), "r", 2) for _ in range(3)] == [1, 2, 3]
+    assert [begin_attempt(open_test_store(), "r", 2, started=0.0) for _ in range(3)] == [1, 2, 3]
+
+
+def test_time_of_earlier_attempts_is_what_was_seen_of_them(open_test_store: OpenStore) -> None:
+    store = open_test_store()
+    for started, seen in ((100.0, 160.0), (500.0, 530.0), (900.0, 1900.0)):
+        note_seen(store, begin_attempt(store, "r", 1, started=started), now=seen)
+    begin_attempt(store, "r", 1, started=3000.0)  # lost before its first minute was over
+    assert seconds_before(store, 3) == 90.0
+    assert seconds_before(store, 5) == 1090.0
 
 
 @pytest.mark.parametrize("kind", ["local", "s3"])
@@ -136,7 +145,7 @@ def test_racing_starters_get_different_attempts(kind: str, tmp_path: Path, reque
     if kind == "s3":
         uri = f"s3://{request.getfixturevalue('s3').bucket}/{tmp_path.name}-race"
     with ThreadPoolExecutor(8) as pool:
-        attempts = list(pool.map(lambda _: begin_attempt(open_store(uri), "r", 1), range(8)))
+        attempts = list(pool.map(lambda _: begin_attempt(open_store(uri), "r", 1, started=0.0), range(8)))
     assert sorted(attempts) == list(range(1, 9))
 
 
