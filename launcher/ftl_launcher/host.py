@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ftl_launcher.plan import HostFacts
 from ftl_launcher.secret_names import default_plain_names
+from ftl_launcher.secret_values import names_in_env_file
 
 
 def look_at_host() -> HostFacts:
@@ -16,7 +17,7 @@ def look_at_host() -> HostFacts:
         num_gpus=detected_gpus(),
         hf_home=_hf_home(),
         user=f"{os.getuid()}:{os.getgid()}",
-        environment_names=frozenset(name for name, value in os.environ.items() if value),
+        environment_names=frozenset(name for name, value in os.environ.items() if value) | names_in_env_file(),
         plain_environment={name: os.environ[name] for name in default_plain_names() if name in os.environ},
     )
 

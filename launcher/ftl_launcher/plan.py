@@ -89,7 +89,7 @@ class HostFacts:
     """Absolute path of the folder that ``ftl`` was called in."""
     num_gpus: int = 0
     environment_names: frozenset[str] = frozenset()
-    """Names (never values) of the environment variables that are set."""
+    """Names (never values) of the variables that are set, in the environment or in ``.env``."""
     hf_home: str | None = None
     """Hugging Face's cache, where there is one."""
     user: str | None = None

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ftl_config.errors import FtlError
+from ftl_config.protocol import Env
 from ftl_launcher.backends.protocol import Backend, Offer, Request
 from ftl_launcher.backends.registry import load_backend
 from ftl_launcher.cost import cost_so_far
@@ -27,12 +28,19 @@ def make_request(plan: RunPlan) -> tuple[Backend, Request]:
     Raises:
         FtlError: the backend cannot do what the plan asks; every reason is named.
     """
-    backend, plan = load_backend(plan.backend), with_limit(plan)
+    backend, plan = load_backend(plan.backend), _with_secret_names(with_limit(plan))
     refusals = backend.refusals(plan)
     if refusals:
         lines = "\n".join(f"  - {reason}" for reason in refusals)
         raise FtlError(f"the {plan.backend} backend cannot run this:\n{lines}", exit_code=2)
     return backend, backend.request(plan)
+
+
+def _with_secret_names(plan: RunPlan) -> RunPlan:
+    """The names where the runner reads them: it cuts their values out of what it prints."""
+    if not plan.secret_names:
+        return plan
+    return replace(plan, env={**plan.env, str(Env.SECRET_NAMES): ",".join(plan.secret_names)})
 
 
 def waiting_text(plan: RunPlan) -> str:

@@ -42,6 +42,8 @@ class Env(StrEnum):
     """How often a failed worker group is started again from the last committed checkpoint."""
     MAX_HOURS = "FTL_MAX_HOURS"
     """Hours that all attempts together may take; the run then saves a checkpoint and stops."""
+    SECRET_NAMES = "FTL_SECRET_NAMES"  # noqa: S105 - names, never values
+    """Variables whose values are secrets, with commas between: they are cut out of what the runner prints."""
     STARTED_AT = "FTL_STARTED_AT"
     """When the job began on its machines, in seconds since the epoch; the runner's own start where it is unset."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ftl_config.protocol import EVENT_PREFIX, Event, EventType
+from ftl_runner.redaction import redactor
 
 EVENTS_FILE = "events.jsonl"
 
@@ -33,7 +34,7 @@ class EventStream:
         if self._file is not None:
             try:
                 with self._file.open("a") as file:
-                    file.write(event.to_json() + "\n")
+                    file.write(redactor()(event.to_json()) + "\n")
             except OSError:
                 # A full disk must not hide the event from whoever is watching.
                 self._file = None

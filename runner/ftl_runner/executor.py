@@ -13,6 +13,7 @@ from ftl_config.protocol import Env, Event, EventType, ExitCode
 from ftl_runner.context import Outcome, TrainJob, job_from_environment
 from ftl_runner.events import StreamSender
 from ftl_runner.failures import explain
+from ftl_runner.redaction import redact_output
 from ftl_runner.stop import StopSignal
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ def run_training(loaded: LoadedConfig, *, debug: bool = False) -> int:
 
 
 def _run(loaded: LoadedConfig, *, debug: bool) -> int:
+    redact_output()
     job = job_from_environment(loaded)
     behind_launcher = os.environ.get(Env.EVENTS) == "stdout"  # which has shown the config's warnings already
     send = StreamSender(machine_readable=behind_launcher)

@@ -21,6 +21,7 @@ from ftl_config.protocol import Env, Event, EventType
 from ftl_runner.context import Outcome, TrainJob
 from ftl_runner.distributed.ranks import collective_backend, collective_timeout_s
 from ftl_runner.failures import explain, first_line, is_lost_peer
+from ftl_runner.redaction import redact_error, redact_output
 from ftl_runner.stop import StopSignal
 
 logger = logging.getLogger(__name__)
@@ -205,6 +206,7 @@ def _worker(config: dict[str, Any]) -> None:
 
     job: TrainJob = config["job"]
     coordinator: Any = config["coordinator"]
+    redact_output()
     stop = StopSignal()
     stop.poll(lambda: _ask(coordinator))
     try:
@@ -216,9 +218,10 @@ def _worker(config: dict[str, Any]) -> None:
             raise  # another worker died: Ray starts the group again, and the run goes on from its last commit
         if not isinstance(error, FtlError):
             logger.exception("worker failed")
+        known = redact_error(explain(error, job.output_dir, job))
         with contextlib.suppress(Exception):
-            ray.get(coordinator.fail.remote(explain(error, job.output_dir, job)))
-        raise
+            ray.get(coordinator.fail.remote(known))
+        raise known from None  # Ray logs what is raised here, in processes that know no secrets
     _finish(coordinator, outcome)
 
 

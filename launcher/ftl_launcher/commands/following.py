@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from ftl_config.redaction import Redactor
 from ftl_launcher.backends.registry import load_backend
 from ftl_launcher.console import print_error, print_json, say
 from ftl_launcher.display import SilentDisplay, make_display
@@ -12,7 +13,6 @@ from ftl_launcher.follow import Detached, follow_run
 from ftl_launcher.outcome import shell_exit_code
 from ftl_launcher.plan import RunPlan
 from ftl_launcher.records import RunRecord, RunStore
-from ftl_launcher.secret_values import Redactor
 from ftl_launcher.summary import print_summary
 
 

@@ -13,6 +13,7 @@ import click
 
 from ftl_config.errors import FtlError
 from ftl_config.protocol import Env
+from ftl_config.redaction import Redactor
 from ftl_launcher import configs
 from ftl_launcher.child import run_child
 from ftl_launcher.commands.options import LAUNCHER_ARGS, ConfigCommand, config_arguments, json_option
@@ -23,7 +24,6 @@ from ftl_launcher.preflight_storage import check_checkpoint_store
 from ftl_launcher.progress import Progress
 from ftl_launcher.runner_process import runner_python
 from ftl_launcher.secret_names import default_secret_names
-from ftl_launcher.secret_values import Redactor
 from ftl_launcher.summary import print_summary
 
 if TYPE_CHECKING:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from ftl_config.errors import FtlError
+from ftl_config.redaction import Redactor
 from ftl_launcher import cli
 from ftl_launcher.backends.registry import load_backend
+from ftl_launcher.host import look_at_host
 from ftl_launcher.paths import state_dir
 from ftl_launcher.plan import HostFacts
 from ftl_launcher.records import RunStore
 from ftl_launcher.render import fill_secrets
-from ftl_launcher.secret_values import Redactor, collect_secrets, read_env_file
+from ftl_launcher.secret_values import collect_secrets, names_in_env_file, read_env_file
 from ftl_launcher.submission import make_request, submit_new
 from tests.unit.launcher.plans import plan_of
 
+ROOT = Path(__file__).resolve().parents[3]
 VALUE = "hf_planted_9fX7wZ"
 HOST = HostFacts(workdir="/w", environment_names=frozenset({"HF_TOKEN"}))
 
@@ -102,3 +108,59 @@ def test_launch_with_a_missing_secret_submits_nothing(config_file: Path, capsys:
 def test_bad_env_flags(pair: str, config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["render", str(config_file), "--env", pair]) == 2
     assert "--env" in capsys.readouterr().err
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to launch from."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    return tmp_path
+
+
+def test_env_file_of_the_folder_is_read_without_asking(project: Path) -> None:
+    (project / ".env").write_text(f"HF_TOKEN={VALUE}\nEMPTY=\nsome words\n")
+    assert names_in_env_file() == {"HF_TOKEN"}
+    with pytest.raises(FtlError, match="line 3"):
+        collect_secrets(["HF_TOKEN"])
+    (project / ".env").write_text(f"HF_TOKEN={VALUE}\n")
+    assert collect_secrets(["HF_TOKEN"]) == {"HF_TOKEN": VALUE}
+    other = project / "other.env"
+    other.write_text("HF_TOKEN=another-value\n")
+    assert collect_secrets(["HF_TOKEN"], other) == {"HF_TOKEN": "another-value"}
+
+
+def test_usual_names_in_the_env_file_travel(project: Path) -> None:
+    (project / ".env").write_text(f"HF_TOKEN={VALUE}\n")
+    assert plan_of(host=look_at_host()).secret_names == ("HF_TOKEN",)
+
+
+def test_keyring_is_asked_last(project: Path) -> None:
+    """Through the command line, and keyring's own machinery with a backend that keeps values in a file."""
+    env = {
+        **os.environ,
+        "PYTHON_KEYRING_BACKEND": "tests.unit.launcher.keyring_in_a_file.FileKeyring",
+        "PYTHONPATH": str(ROOT),
+        "KEYRING_FILE": str(project / "kept"),
+    }
+
+    def python(*args: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *args], env=env, input=stdin, capture_output=True, text=True, cwd=project
+        )
+
+    kept = python("-m", "ftl_launcher", "secrets", "set", "HF_TOKEN", stdin=VALUE + "\n")
+    assert kept.returncode == 0, kept.stderr
+    assert VALUE not in kept.stdout + kept.stderr
+    ask = "from ftl_launcher.secret_values import collect_secrets as c; print(c(['HF_TOKEN'])['HF_TOKEN'])"
+    assert python("-c", ask).stdout.strip() == VALUE
+    (project / ".env").write_text("HF_TOKEN=from-the-file\n")
+    assert python("-c", ask).stdout.strip() == "from-the-file"
+    (project / ".env").unlink()
+    assert python("-m", "ftl_launcher", "secrets", "remove", "HF_TOKEN").returncode == 0
+    gone = python("-c", ask)
+    assert "ftl secrets set HF_TOKEN" not in gone.stdout
+    assert "no value for secret HF_TOKEN" in gone.stderr
+    again = python("-m", "ftl_launcher", "secrets", "remove", "HF_TOKEN")
+    assert again.returncode == 1
+    assert "Traceback" not in again.stderr
