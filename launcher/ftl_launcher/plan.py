@@ -196,7 +196,7 @@ def make_plan(loaded: LoadedConfig, name: str, host: HostFacts, *, ftl_version: 
         backend=backend,
         launch_number=1,
         argv=(PYTHON, "-m", "ftl_runner", "train", CONFIG),
-        env=_environment(sizes, launch, host) | _container_environment(backend, host),
+        env=_environment(sizes, launch, host) | _container_environment(backend, host) | _restarts(backend, recovery),
         secret_names=_secret_names(launch, host, uses_s3="s3://" in checkpoint_uri + config_yaml),
         config_yaml=config_yaml,
         config_digest=loaded.digest,
@@ -334,6 +334,12 @@ def _environment(plan_values: _Sizes, launch: LaunchSection, host: HostFacts) ->
         str(Env.MAX_FAILURES): str(plan_values.max_failures),
     }
     return {**carried_environment(host), **(launch.env or {}), **protocol}
+
+
+def _restarts(backend: str, recovery: Recovery) -> dict[str, str]:
+    """Only SkyPilot starts a failed run again."""
+    allowed = recovery.max_restarts_on_errors if backend == "skypilot" else 0
+    return {str(Env.MAX_RESTARTS_ON_ERRORS): str(allowed)} if allowed else {}
 
 
 def _container_environment(backend: str, host: HostFacts) -> dict[str, str]:

@@ -40,6 +40,8 @@ class Env(StrEnum):
     """Total number of training workers (world size)."""
     MAX_FAILURES = "FTL_MAX_FAILURES"
     """How often a failed worker group is started again from the last committed checkpoint."""
+    MAX_RESTARTS_ON_ERRORS = "FTL_MAX_RESTARTS_ON_ERRORS"
+    """How often a run that failed (exit code 1) asks for another start by RETRY; for backends that give it one."""
     MAX_HOURS = "FTL_MAX_HOURS"
     """Hours that all attempts together may take; the run then saves a checkpoint and stops."""
     SECRET_NAMES = "FTL_SECRET_NAMES"  # noqa: S105 - names, never values
@@ -60,6 +62,8 @@ class ExitCode(IntEnum):
     """Stopped by a signal after saving a checkpoint: start again to go on."""
     LIMIT_REACHED = 21
     """Stopped at its limit of hours or cost after saving a checkpoint: start again with a higher limit to go on."""
+    RETRY = 22
+    """Failed, with a restart on errors left: whoever started it starts it again."""
     INTERRUPTED = 130
     """Stopped by Ctrl-C."""
 

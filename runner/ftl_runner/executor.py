@@ -9,7 +9,10 @@ import signal
 import sys
 
 from ftl_config import LoadedConfig
+from ftl_config.errors import FtlError
 from ftl_config.protocol import Env, Event, EventType, ExitCode
+from ftl_runner.checkpoints.attempts import note_failure
+from ftl_runner.checkpoints.store import open_store
 from ftl_runner.context import Outcome, TrainJob, job_from_environment
 from ftl_runner.events import StreamSender
 from ftl_runner.failures import explain
@@ -79,10 +82,22 @@ def _report_failure(error: BaseException, job: TrainJob, send: StreamSender, is_
     if not is_main:
         sys.stderr.write(f"rank {os.environ.get('RANK')}: {known.message}\n")
         return int(known.exit_code)
-    fields = {"message": known.message, "hint": known.hint, "exit_code": int(known.exit_code)}
-    send(Event(EventType.ERROR, fields))
-    send(Event(EventType.END, {"status": "failed", "exit_code": int(known.exit_code)}))
-    return int(known.exit_code)
+    code = _code_or_retry(int(known.exit_code), job)
+    send(Event(EventType.ERROR, {"message": known.message, "hint": known.hint, "exit_code": code}))
+    send(Event(EventType.END, {"status": "failed", "exit_code": code}))
+    return code
+
+
+def _code_or_retry(code: int, job: TrainJob) -> int:
+    """RETRY while restarts on errors are left; a bad config, bad data or too little memory would only fail again."""
+    allowed = int(os.environ.get(Env.MAX_RESTARTS_ON_ERRORS, "0"))
+    if code != ExitCode.FAILURE or not allowed:
+        return code
+    try:
+        failures = note_failure(open_store(job.store_uri))
+    except FtlError:  # without the store nothing counts, and nothing would end it
+        return code
+    return int(ExitCode.RETRY) if 0 < failures <= allowed else code
 
 
 def _report_end(outcome: Outcome, stop: StopSignal, send: StreamSender, is_main: bool) -> int:

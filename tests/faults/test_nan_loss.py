@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +85,19 @@ def test_all_ranks_stop_at_the_step_with_the_batch_saved(ftl: Ftl, config: dict[
     assert batch["text"]["input_ids"][0]
     assert [event["step"] for event in read_events(out, "checkpoint")] == [1, 2]
     assert all(event["loss"] == event["loss"] for event in read_events(out, "step"))
+
+
+def test_restarts_on_errors_are_asked_for_as_often_as_allowed(
+    config: dict[str, Any], poisoned_model: Path, tmp_path: Path
+) -> None:
+    """SkyPilot starts a run that ends with 22 again; what can only fail again has a code of its own."""
+    alone = {key: value for key, value in config.items() if key != "ray_num_workers"}
+    path = write_config(tmp_path / "alone.yml", alone)
+    assert [_runner(path, FTL_MAX_RESTARTS_ON_ERRORS="2") for _ in range(3)] == [22, 22, 1]
+    elsewhere = write_config(tmp_path / "bad.yml", {**alone, "optimizer": "nothing_like_it"})
+    assert _runner(elsewhere, FTL_MAX_RESTARTS_ON_ERRORS="5") == 2
+
+
+def _runner(config: Path, **env: str) -> int:
+    command = [sys.executable, "-m", "ftl_runner", "train", str(config)]
+    return subprocess.run(command, cwd=config.parent, env={**os.environ, **env}, capture_output=True).returncode

@@ -97,6 +97,39 @@ def test_a_run_over_two_nodes_outlives_one_of_them(
     assert over_two == pytest.approx(losses_of_one_machine(ftl, settings, tmp_path), rel=1e-5)
 
 
+def test_a_launch_goes_on_without_its_launcher(onprem: OnPrem, tmp_path: Path, settings: dict[str, Any]) -> None:
+    """kill -9 once SkyPilot has the request: the run is found by its name, is there once, and can be cancelled."""
+    launch = {"cloud": "slurm", "cpus": 1, "workdir": ".", "venv": sys.prefix}
+    settings |= {"checkpoint": f"file://{tmp_path}/checkpoints", "launch": launch}
+    config = write_config(tmp_path / "work/config.yml", settings)
+    ftl = Ftl(tmp_path / "ftl", tmp_path / "work", onprem.environment)
+    launcher = ftl.start("launch", str(config), "--name", "orphan", "--detach")
+    wait_for(lambda: "jobs.launch" in onprem.sky("api", "status").stdout, "the request", interval_s=0.1)
+    launcher.kill()
+    launcher.wait()
+    assert ftl.status("orphan")["state"] in ("pending", "starting", "running")
+
+    plan = json.loads((ftl.home / "runs/orphan/plan.json").read_text())
+    again = ftl.run("launch", str(config), "--name", "orphan", "--detach", check=False)
+    assert "exists already" in again.stderr
+    _submit_once_more(plan, onprem)
+    assert onprem.sky("jobs", "queue", "--all").stdout.count("ftl-orphan") == 1
+    ftl.run("cancel", "orphan", "--no-wait")
+    wait_for(lambda: ftl.status("orphan")["state"] == "cancelled", "its end", interval_s=2)
+
+
+def _submit_once_more(plan: dict[str, Any], onprem: OnPrem) -> None:
+    """The same launch handed over again, as a launcher does that got no answer."""
+    code = (
+        "import sys; from ftl_launcher.plan import RunPlan; from ftl_launcher.submission import make_request\n"
+        "backend, request = make_request(RunPlan.from_json(sys.stdin.read())); backend.submit(request, {})"
+    )
+    environment = {**os.environ, **onprem.environment}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, input=json.dumps(plan), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def losses_of_one_machine(ftl: Ftl, settings: dict[str, Any], tmp_path: Path) -> dict[int, float]:
     """The same run by two processes side by side, uninterrupted."""
     alone = {**settings, "output_dir": str(tmp_path / "alone"), "launch": None, "checkpoint": None}

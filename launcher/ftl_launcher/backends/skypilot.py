@@ -12,6 +12,7 @@ from ftl_launcher.accelerators import Vendor
 from ftl_launcher.backends.protocol import BackendState, Offer, Request
 from ftl_launcher.backends.skypilot_logs import stream_lines
 from ftl_launcher.backends.skypilot_offer import ask_for_offer
+from ftl_launcher.backends.skypilot_requests import launch_on_its_way
 from ftl_launcher.clouds import Cloud, Feature, find_cloud
 from ftl_launcher.plan import RunPlan
 from ftl_launcher.render import render_skypilot_task
@@ -103,6 +104,8 @@ class SkyPilotBackend:
         sky = _import_sky()
         kind, submission_id = _parse_handle(request.handle)
         values = {**secrets, "RAY_AUTH_TOKEN": random.token_hex(32)}
+        if _asked(_is_known, sky, request.handle):
+            return
         try:
             task = sky.Task.from_yaml_config(dict(request.payload), secrets_overrides=list(values.items()))
             if kind == _JOB:
@@ -118,6 +121,8 @@ class SkyPilotBackend:
         sky = _import_sky()
         kind, submission_id = _parse_handle(handle)
         job = _asked(_managed_job if kind == _JOB else _cluster_job, sky, submission_id)
+        if job is None and _asked(launch_on_its_way, sky, submission_id):
+            return BackendState(RunState.PENDING)
         if job is None:
             return BackendState(RunState.LOST, message=f"SkyPilot knows no run {submission_id}")
         word = str(getattr(job["status"], "value", job["status"]))
@@ -145,6 +150,7 @@ class SkyPilotBackend:
     def cancel(self, handle: str) -> None:
         sky = _import_sky()
         kind, submission_id = _parse_handle(handle)
+        _asked(_is_known, sky, handle)  # a launch on its way is waited for: only what is there can be cancelled
         try:
             if kind == _JOB:
                 sky.get(sky.jobs.cancel(name=submission_id))
@@ -249,6 +255,14 @@ def _import_sky() -> Any:
             f"SkyPilot is not installed here ({error})", hint="pip install 'ftl-tune[sky]', then `sky check`"
         ) from error
     return sky
+
+
+def _is_known(sky: Any, handle: str) -> bool:
+    """Whether SkyPilot has this launch already; one that it is taking at the moment is waited for."""
+    kind, submission_id = _parse_handle(handle)
+    if request_id := launch_on_its_way(sky, submission_id):
+        sky.get(request_id)
+    return (_managed_job if kind == _JOB else _cluster_job)(sky, submission_id) is not None
 
 
 def _managed_job(sky: Any, name: str) -> dict[str, Any] | None:

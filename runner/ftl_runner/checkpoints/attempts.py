@@ -34,6 +34,15 @@ def seconds_before(store: CheckpointStore, attempt: int) -> float:
     return sum(max(0.0, float(note.get("seen", 0)) - float(note.get("started", 0))) for note in notes)
 
 
+def note_failure(store: CheckpointStore) -> int:
+    """Mark the newest attempt as failed; returns how many have failed so far, 0 where none was begun."""
+    numbers = _numbers(store)
+    if not numbers:
+        return 0
+    store.write(_key(max(numbers)), json.dumps({**_read(store, max(numbers)), "failed": True}).encode())
+    return sum(bool(_read(store, number).get("failed")) for number in numbers)
+
+
 def _numbers(store: CheckpointStore) -> list[int]:
     return [int(Path(key).stem) for key in store.list(_FOLDER) if Path(key).stem.isdigit()]
 

@@ -25,7 +25,9 @@ stop() {
 }
 
 install_packages() {
-  command -v slurmctld slurmd munged sshd rsync curl >/dev/null && return
+  local missing=""
+  for name in slurmctld slurmd munged sshd rsync curl; do command -v $name >/dev/null || missing=$name; done
+  [ -n "$missing" ] || return 0
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurm-wlm munge openssh-server rsync curl
 }

@@ -129,7 +129,7 @@ class TestSkyPilot:
 
     @pytest.fixture
     def sky(self, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-        notes = SimpleNamespace(task=None, launched=None, status="RUNNING", cancelled=None)
+        notes = SimpleNamespace(task=None, launched=None, status="RUNNING", cancelled=None, queued=True, requests=[])
         module: Any = ModuleType("sky")
 
         def from_yaml_config(config: dict[str, Any], secrets_overrides: list[tuple[str, str]]) -> str:
@@ -144,10 +144,12 @@ class TestSkyPilot:
                 "start_at": 1.0,
             }
             job = SimpleNamespace(job_name="ftl-run-1-1", model_dump=lambda: record)
-            return [[job] if name_match == "ftl-run-1-1" else []]
+            return [[job] if notes.queued and name_match == "ftl-run-1-1" else []]
 
         module.Task = SimpleNamespace(from_yaml_config=from_yaml_config)
         module.get = module.stream_and_get = lambda answer: answer
+        module.api_status = lambda: notes.requests
+        module.status = lambda cluster_names: []
         module.launch = lambda task, cluster_name, down: setattr(notes, "launched", ("cluster", cluster_name, down))
         module.jobs = ModuleType("sky.jobs")
         module.jobs.launch = lambda task, name: setattr(notes, "launched", ("job", name))
@@ -162,6 +164,7 @@ class TestSkyPilot:
         return make_request(plan_of("--launch.cloud=aws", "--checkpoint=s3://b", *flags))
 
     def test_a_run_is_a_managed_job_with_secrets_beside_it(self, sky: SimpleNamespace) -> None:
+        sky.queued = False
         backend, request = self.request()
         backend.submit(request, {"HF_TOKEN": "value"})
         assert sky.launched == ("job", "ftl-run-1-1")
@@ -169,6 +172,20 @@ class TestSkyPilot:
         assert sky.secrets["HF_TOKEN"] == "value"
         assert len(sky.secrets["RAY_AUTH_TOKEN"]) == 64
         assert "value" not in request.text
+
+    def test_what_skypilot_has_is_not_sent_again(self, sky: SimpleNamespace) -> None:
+        backend, request = self.request()
+        backend.submit(request, {})
+        assert sky.launched is None
+
+    def test_a_launch_that_is_being_taken_is_not_lost(self, sky: SimpleNamespace) -> None:
+        sky.queued = False
+        backend, request = self.request()
+        body = {"name": "ftl-run-1-1"}
+        sky.requests = [SimpleNamespace(name="sky.jobs.launch", request_id="7", request_body=json.dumps(body))]
+        assert backend.state(request.handle).state == "pending"
+        sky.requests = [SimpleNamespace(name="sky.jobs.launch", request_id="8", request_body="not ours to see")]
+        assert backend.state(request.handle).state == "lost"
 
     def test_autostop_means_a_cluster(self, sky: SimpleNamespace) -> None:
         backend, request = self.request("--launch.autostop-minutes=10")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ftl_runner.checkpoints.attempts import begin_attempt, note_seen, seconds_before
+from ftl_runner.checkpoints.attempts import begin_attempt, note_failure, note_seen, seconds_before
 from ftl_runner.checkpoints.commit import RunIdentity, commit_checkpoint, prune_local, rotate
 from ftl_runner.checkpoints.errors import ResumeError, StoreError
 from ftl_runner.checkpoints.manifest import MANIFEST_NAME, committed, matches
@@ -137,6 +137,16 @@ def test_time_of_earlier_attempts_is_what_was_seen_of_them(open_test_store: Open
     begin_attempt(store, "r", 1, started=3000.0)  # lost before its first minute was over
     assert seconds_before(store, 3) == 90.0
     assert seconds_before(store, 5) == 1090.0
+
+
+def test_failures_are_counted_over_attempts(open_test_store: OpenStore) -> None:
+    store = open_test_store()
+    assert note_failure(store) == 0
+    begin_attempt(store, "r", 1, started=0.0)
+    assert [note_failure(store), note_failure(store)] == [1, 1]
+    begin_attempt(store, "r", 1, started=0.0)
+    begin_attempt(store, "r", 1, started=0.0)
+    assert note_failure(store) == 2
 
 
 @pytest.mark.parametrize("kind", ["local", "s3"])
