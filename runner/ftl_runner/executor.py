@@ -69,8 +69,10 @@ def _execute(job: TrainJob, send: StreamSender, stop: StopSignal) -> Outcome:
         from ftl_runner.ray_train import train_on_ray
 
         return train_on_ray(job, send, stop)
+    from ftl_runner.preflight.this_node import check_this_node
     from ftl_runner.train import train
 
+    check_this_node(job, send)
     return train(job, send, stop)
 
 

@@ -26,6 +26,8 @@ from ftl_runner.events import EventStream
 from ftl_runner.failures import is_disk_full
 from ftl_runner.logs import quiet_libraries
 from ftl_runner.methods import load_method, method_name
+from ftl_runner.preflight.all_reduce import check_all_reduce
+from ftl_runner.preflight.node import is_wanted
 from ftl_runner.stop import StopSignal
 from ftl_runner.trainer.optimizers import check_optimizer
 
@@ -48,6 +50,9 @@ def train(job: TrainJob, send: Callable[[Event], None], stop: StopSignal) -> Out
         transformers.utils.logging.disable_progress_bar()
     check_optimizer(job.loaded.config)
     ranks = join_ranks(job.loaded.config)
+    if ranks.world_size > 1 and is_wanted(job):
+        with clock.measure("preflight"):
+            check_all_reduce(ranks, send)
     events = EventStream(send, enabled=ranks.is_main)
     job.output_dir.mkdir(parents=True, exist_ok=True)
     if ranks.is_main:
