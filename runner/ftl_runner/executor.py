@@ -28,6 +28,10 @@ def run_training(loaded: LoadedConfig, *, debug: bool = False) -> int:
         from ftl_runner.ray_train import end_driver
 
         end_driver(code)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from ftl_runner.preflight.all_reduce import end_if_stuck
+
+        end_if_stuck(code)
     return code
 
 

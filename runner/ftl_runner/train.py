@@ -50,13 +50,13 @@ def train(job: TrainJob, send: Callable[[Event], None], stop: StopSignal) -> Out
         transformers.utils.logging.disable_progress_bar()
     check_optimizer(job.loaded.config)
     ranks = join_ranks(job.loaded.config)
-    if ranks.world_size > 1 and is_wanted(job):
-        with clock.measure("preflight"):
-            check_all_reduce(ranks, send)
     events = EventStream(send, enabled=ranks.is_main)
     job.output_dir.mkdir(parents=True, exist_ok=True)
     if ranks.is_main:
         events.also_write(job.output_dir)
+    if ranks.world_size > 1 and is_wanted(job):
+        with clock.measure("preflight"):
+            check_all_reduce(ranks, lambda event: events.emit(event.type, **event.fields))
     store = open_store(job.store_uri)
     attempt, resume_from = _begin(job, store, ranks, events)
     identity = RunIdentity(job.run_id, attempt, job.loaded.digest)

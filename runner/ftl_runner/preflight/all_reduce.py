@@ -7,6 +7,7 @@ sets up (NCCL's connections) is set up once.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -30,6 +31,7 @@ CHECK = "all-reduce"
 TIMEOUT_S = 180.0
 """NCCL takes tens of seconds to connect a thousand GPUs, and for ever where a firewall is in the way."""
 
+_THREAD = "ftl-all-reduce"
 _CPU_BYTES = 2**20
 _GPU_BYTES = 2**25
 _REPEATS = 3
@@ -50,7 +52,7 @@ class Measured:
 
 
 def check_all_reduce(ranks: Ranks, send: Callable[[Event], None], timeout_s: float = TIMEOUT_S) -> None:
-    """Collective over all ranks; the main rank sends the event, and every rank raises where it failed.
+    """Collective over all ranks, each of which sends the event, and raises where it failed.
 
     Raises:
         FtlError: it did not end in time, failed, or gave a wrong sum.
@@ -59,7 +61,7 @@ def check_all_reduce(ranks: Ranks, send: Callable[[Event], None], timeout_s: flo
     device = _device()
     mine = _measured(lambda: measure(ranks, device), timeout_s)
     findings = judge(ranks.gather(mine), device.type)
-    tell(findings, time.monotonic() - started, send if ranks.is_main else _silent)
+    tell(findings, time.monotonic() - started, send)
 
 
 def measure(ranks: Ranks, device: torch.device) -> float:
@@ -119,7 +121,7 @@ def within(function: Callable[[], Result], timeout_s: float) -> Result:
         except BaseException as error:
             errors.append(error)
 
-    thread = threading.Thread(target=run, name="ftl-all-reduce", daemon=True)
+    thread = threading.Thread(target=run, name=_THREAD, daemon=True)
     thread.start()
     thread.join(timeout_s)
     if errors:
@@ -127,6 +129,17 @@ def within(function: Callable[[], Result], timeout_s: float) -> Result:
     if not results:
         raise TimeoutError(f"no answer within {timeout_s:g} s")
     return results[0]
+
+
+def end_if_stuck(code: int) -> None:
+    """End this process with ``code`` at once if an all-reduce has never returned; otherwise only return.
+
+    A normal exit beside it takes the process group from under its thread, which aborts.
+    """
+    if any(thread.name == _THREAD and thread.is_alive() for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _measured(function: Callable[[], float], timeout_s: float) -> Measured:
@@ -145,10 +158,6 @@ def _device() -> torch.device:
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-
-
-def _silent(event: Event) -> None:
-    """Only the main rank's events are sent."""
 
 
 def _broken_fix(device_type: str) -> str:

@@ -103,7 +103,7 @@ def _is_kind(wanted: str, name: str) -> bool:
     if not re.search(rf"(?<![A-Z0-9]){re.escape(model)}(?![A-Z0-9])", words):
         return False
     sizes = [part for part in rest if re.fullmatch(r"\d+GB", part)]
-    return all(re.search(rf"(?<!\d){size}", words.replace(" ", "")) for size in sizes)
+    return all(re.search(rf"(?<!\d){size}", words) for size in sizes)
 
 
 def _nvidia() -> Gpus:
