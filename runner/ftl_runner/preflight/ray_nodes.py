@@ -163,9 +163,11 @@ def _versions() -> dict[str, str]:
 
 
 def _names(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Host names; with the address where several nodes share one."""
+    """Host names; with the address where nodes share one, and Ray's id where they share that too."""
     hosts = [str(node["NodeManagerHostname"]).split(".")[0] for node in nodes]
+    with_address = [f"{host} ({node['NodeManagerAddress']})" for host, node in zip(hosts, nodes, strict=True)]
+    with_id = [f"{host} ({node['NodeID'][:8]})" for host, node in zip(hosts, nodes, strict=True)]
     return [
-        host if hosts.count(host) == 1 else f"{host} ({node['NodeManagerAddress']})"
-        for host, node in zip(hosts, nodes, strict=True)
+        host if hosts.count(host) == 1 else address if with_address.count(address) == 1 else node_id
+        for host, address, node_id in zip(hosts, with_address, with_id, strict=True)
     ]

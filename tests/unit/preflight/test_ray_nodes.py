@@ -40,11 +40,54 @@ def test_versions_that_differ() -> None:
 
 
 def test_nodes_that_share_a_host_are_told_apart() -> None:
-    def ray_node(host: str, address: str) -> dict[str, str]:
-        return {"NodeManagerHostname": host, "NodeManagerAddress": address}
+    def ray_node(host: str, address: str, node_id: str = "") -> dict[str, str]:
+        return {"NodeManagerHostname": host, "NodeManagerAddress": address, "NodeID": node_id}
 
     nodes = [ray_node("a.example.org", "10.0.0.1"), ray_node("b", "10.0.0.2"), ray_node("b", "10.0.0.3")]
     assert _names(nodes) == ["a", "b (10.0.0.2)", "b (10.0.0.3)"]
+    shared = [ray_node("c", "10.0.0.4", "11112222aa"), ray_node("c", "10.0.0.4", "33334444bb")]
+    assert _names(shared) == ["c (11112222)", "c (33334444)"]
+
+
+TWO_NODES = """
+import dataclasses, json, os, sys
+import ray
+from ray.cluster_utils import Cluster
+from ftl_config.errors import FtlError
+from ftl_config.load import load_text
+from ftl_runner.context import TrainJob
+from ftl_runner.preflight.ray_nodes import Workers, check_ray_nodes
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 10**8})
+cluster.add_node(num_cpus=1, object_store_memory=10**8)
+ray.init(address=cluster.address)
+job = TrainJob(load_text("{}", ["--output-dir", sys.argv[1]], partial=True), "run-1", None, resume=False)
+for num_nodes, num_cpus in (("2", 1), ("2", 9), ("1", 9)):
+    os.environ["FTL_NUM_NODES"] = num_nodes
+    try:
+        check_ray_nodes(job, Workers(2, {"CPU": num_cpus}), lambda event: print(event.to_json(), flush=True))
+    except FtlError as error:
+        print(json.dumps({"exit_code": error.exit_code, "message": error.message}), flush=True)
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.service
+def test_two_nodes_of_a_cluster(tmp_path: Path) -> None:
+    """Fit; too small for the workers; larger than the run needs, where that is a warning."""
+    command = [sys.executable, "-c", TWO_NODES, str(tmp_path / "out")]
+    env = {**os.environ, "RAY_AUTH_MODE": "disabled", "FTL_EVENTS": "stdout"}
+    result = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+    assert result.returncode == 0, result.stderr[-3000:]
+    fit, small, error, shared = (json.loads(line) for line in result.stdout.splitlines() if line.startswith("{"))
+    assert (fit["num_nodes"], fit["findings"]) == (2, [])
+    assert [name.split(" (")[0] for name in fit["passed"]][-2:] == ["store's clock", "clock"]
+    assert [finding["outcome"] for finding in small["findings"]] == ["failed"]
+    assert error["exit_code"] == 2
+    assert [finding["outcome"] for finding in shared["findings"]] == ["warning"]
+    assert list((tmp_path / "out").rglob("*")) == []
 
 
 def drive(config: dict[str, Any], folder: Path, **env: str) -> tuple[int, list[dict[str, Any]]]:
@@ -95,6 +138,6 @@ def test_all_that_is_wrong_is_told_before_a_worker_starts(tiny_config: dict[str,
 @pytest.mark.service
 def test_skipped_by_a_key(tiny_config: dict[str, Any], tmp_path: Path) -> None:
     config = {**tiny_config, "deepspeed": None, "max_steps": 1, "launch": {"preflight": False}}
-    code, events = drive(config, tmp_path, FTL_ACCELERATORS="H100:64", FTL_NUM_WORKERS="1")
+    code, events = drive(config, tmp_path, FTL_ACCELERATORS="H100:64", FTL_EXECUTOR="single")
     assert code == 0, events
     assert "preflight" not in {event["type"] for event in events}
