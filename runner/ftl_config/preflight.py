@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+CLUSTER = "cluster"
+"""Stands for a node in what is found of all of them together."""
+
+
 class Outcome(StrEnum):
     """How a check ended."""
 
@@ -46,7 +50,7 @@ class Finding:
 def event_fields(findings: Sequence[Finding], duration_s: float) -> dict[str, Any]:
     """The fields of a preflight event: what passed by name, everything else in full."""
     return {
-        "num_nodes": len({finding.node for finding in findings}),
+        "num_nodes": len({finding.node for finding in findings} - {CLUSTER}),
         "passed": passed_checks(findings),
         "findings": [finding.to_json() for finding in findings if finding.outcome is not Outcome.PASSED],
         "duration_s": round(duration_s, 3),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from ftl_config.preflight import Finding, Outcome
+from ftl_config.preflight import CLUSTER, Finding, Outcome
 from ftl_config.protocol import Env, ExitCode
 from ftl_runner.preflight import clock
 from ftl_runner.preflight.node import Expectations, Node, expectations_of, look_at
@@ -63,9 +63,10 @@ def check_ray_nodes(job: TrainJob, workers: Workers, send: Callable[[Event], Non
     finally:
         if probe is not None:
             remove_head_probe(job.store_uri, probe)
-    findings += room_for(workers, ray.cluster_resources())
     if len(nodes) > wanted.num_nodes:
-        findings = [milder(finding) for finding in findings]
+        findings = judged_together(findings, wanted.num_nodes)
+    room = room_for(workers, ray.cluster_resources())
+    findings += map(milder, room) if _may_grow() else room
     tell(findings, time.monotonic() - started, send)
 
 
@@ -84,7 +85,7 @@ def room_for(workers: Workers, total: Mapping[str, float]) -> list[Finding]:
     }
     return [
         Finding(
-            "cluster",
+            CLUSTER,
             "workers",
             Outcome.FAILED,
             f"{has:g} {name} in all",
@@ -96,9 +97,21 @@ def room_for(workers: Workers, total: Mapping[str, float]) -> list[Finding]:
     ]
 
 
+def judged_together(findings: list[Finding], num_nodes: int) -> list[Finding]:
+    """On a cluster that is larger than the run needs, an unfit node is a warning while enough are fit."""
+    unfit = {finding.node for finding in findings if finding.outcome is Outcome.FAILED}
+    fit = {finding.node for finding in findings} - unfit
+    return [milder(finding) for finding in findings] if len(fit) >= num_nodes else findings
+
+
 def milder(finding: Finding) -> Finding:
-    """On a cluster that is larger than the run needs, workers may go to other nodes: a warning."""
+    """A failure as a warning."""
     return replace(finding, outcome=Outcome.WARNING) if finding.outcome is Outcome.FAILED else finding
+
+
+def _may_grow() -> bool:
+    """Whether an autoscaler made this node (KubeRay, ray up), which may make more."""
+    return bool(os.environ.get("RAY_NODE_TYPE_NAME"))
 
 
 def _num_nodes(in_cluster: int) -> int:

@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from ftl_config.preflight import Outcome
-from ftl_runner.preflight.ray_nodes import Workers, _names, milder, room_for, same_versions
-from tests.unit.preflight.nodes import node
+from ftl_runner.preflight.node import Node
+from ftl_runner.preflight.ray_nodes import Workers, _names, judged_together, room_for, same_versions
+from tests.unit.preflight.nodes import expect, node
 
 
 def test_ray_would_wait_for_ever() -> None:
@@ -27,9 +28,11 @@ def test_ray_would_wait_for_ever() -> None:
     assert len(room_for(workers, {})) == 2
 
 
-def test_a_larger_cluster_is_only_warned_of() -> None:
-    (failed,) = room_for(Workers(4, {"CPU": 1}), {"CPU": 1})
-    assert milder(failed).outcome is Outcome.WARNING
+def test_a_larger_cluster_may_have_unfit_nodes() -> None:
+    findings = [Node(name, expect()).passed("disk", "1 GB free") for name in "abc"]
+    findings.append(Node("c", expect()).failed("gpus", "none"))
+    assert judged_together(findings, 2)[-1].outcome is Outcome.WARNING
+    assert judged_together(findings, 3)[-1].outcome is Outcome.FAILED
 
 
 def test_versions_that_differ() -> None:
@@ -62,8 +65,8 @@ cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_s
 cluster.add_node(num_cpus=1, object_store_memory=10**8)
 ray.init(address=cluster.address)
 job = TrainJob(load_text("{}", ["--output-dir", sys.argv[1]], partial=True), "run-1", None, resume=False)
-for num_nodes, num_cpus in (("2", 1), ("2", 9), ("1", 9)):
-    os.environ["FTL_NUM_NODES"] = num_nodes
+for group, num_cpus in (("", 1), ("", 9), ("workers", 9)):
+    os.environ["RAY_NODE_TYPE_NAME"] = group
     try:
         check_ray_nodes(job, Workers(2, {"CPU": num_cpus}), lambda event: print(event.to_json(), flush=True))
     except FtlError as error:
@@ -76,17 +79,18 @@ cluster.shutdown()
 @pytest.mark.slow
 @pytest.mark.service
 def test_two_nodes_of_a_cluster(tmp_path: Path) -> None:
-    """Fit; too small for the workers; larger than the run needs, where that is a warning."""
+    """Fit; too small for the workers; too small, made by an autoscaler, where that is a warning."""
     command = [sys.executable, "-c", TWO_NODES, str(tmp_path / "out")]
     env = {**os.environ, "RAY_AUTH_MODE": "disabled", "FTL_EVENTS": "stdout"}
     result = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
     assert result.returncode == 0, result.stderr[-3000:]
-    fit, small, error, shared = (json.loads(line) for line in result.stdout.splitlines() if line.startswith("{"))
+    fit, small, error, growing = (json.loads(line) for line in result.stdout.splitlines() if line.startswith("{"))
     assert (fit["num_nodes"], fit["findings"]) == (2, [])
     assert [name.split(" (")[0] for name in fit["passed"]][-2:] == ["store's clock", "clock"]
+    assert small["num_nodes"] == 2
     assert [finding["outcome"] for finding in small["findings"]] == ["failed"]
     assert error["exit_code"] == 2
-    assert [finding["outcome"] for finding in shared["findings"]] == ["warning"]
+    assert [finding["outcome"] for finding in growing["findings"]] == ["warning"]
     assert list((tmp_path / "out").rglob("*")) == []
 
 
