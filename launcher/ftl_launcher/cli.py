@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "evaluate": ("runner_verbs", "evaluate", "Evaluate a model on the config's evaluation data."),
     "merge-lora": ("runner_verbs", "merge_lora", "Merge an adapter into its base model."),
     "secrets": ("secrets", "secrets", "Keep values of secrets in the keyring."),
+    "preflight": ("runner_verbs", "preflight", "Check this machine, as every node is checked before training."),
     "images": ("images", "images", "Build, list and check container images."),
     "fetch": ("fetch", "fetch", "Copy examples, DeepSpeed configs or the demo here."),
     "doctor": ("doctor", "doctor", "What is installed and reachable, and what to do about the rest."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from ftl_config.preflight import event_findings, summary_line, table
 from ftl_config.protocol import Event, EventType
 from ftl_launcher import console as consoles
 from ftl_launcher import formats
@@ -100,7 +101,14 @@ class LiveDisplay:
         if event.type in _PRINTED:
             line = formats.event_line(event)
             self._console.print(line, style=_PRINTED[event.type], markup=False)
+        if event.type is EventType.PREFLIGHT:
+            self._preflight(event)
         self._live.update(self._render())
+
+    def _preflight(self, event: Event) -> None:
+        self._console.print(summary_line(event.fields), style="green", markup=False)
+        if findings := event_findings(event.fields):
+            self._console.print(table(findings))
 
     def tick(self) -> None:
         pass  # Live refreshes by itself

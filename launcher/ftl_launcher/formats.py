@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ftl_config.preflight import event_text
 from ftl_config.protocol import Event, EventType
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -72,6 +73,10 @@ def _phase(event: Event) -> str:
     return f"[{event.get('phase')}] {event.get('message') or ''}".rstrip()
 
 
+def _preflight(event: Event) -> str:
+    return event_text(event.fields)
+
+
 def _train_start(event: Event) -> str:
     parts = [f"[train] {event.get('total_steps')} steps"]
     if event.get("start_step"):
@@ -133,6 +138,7 @@ def _end(event: Event) -> str:
 
 _LINES = {
     EventType.PHASE: _phase,
+    EventType.PREFLIGHT: _preflight,
     EventType.TRAIN_START: _train_start,
     EventType.STEP: _step,
     EventType.EVAL: _eval,

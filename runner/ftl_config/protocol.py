@@ -42,6 +42,10 @@ class Env(StrEnum):
     """How often a failed worker group is started again from the last committed checkpoint."""
     MAX_RESTARTS_ON_ERRORS = "FTL_MAX_RESTARTS_ON_ERRORS"
     """How often a run that failed (exit code 1) asks for another start by RETRY; for backends that give it one."""
+    ACCELERATORS = "FTL_ACCELERATORS"
+    """What a node is to have, any one of them: ``H100:8,A100-80GB:8``. Unset: nothing was asked for."""
+    SKIP_PREFLIGHT = "FTL_SKIP_PREFLIGHT"
+    """``1``: nodes are not checked before training."""
     MAX_HOURS = "FTL_MAX_HOURS"
     """Hours that all attempts together may take; the run then saves a checkpoint and stops."""
     SECRET_NAMES = "FTL_SECRET_NAMES"  # noqa: S105 - names, never values
@@ -73,6 +77,8 @@ class EventType(StrEnum):
 
     PHASE = "phase"
     """phase (setup, ray, data, model, train, save, sample), message."""
+    PREFLIGHT = "preflight"
+    """num_nodes, passed (checks), findings (node, check, outcome, found, wanted, fix of the others), duration_s."""
     TRAIN_START = "train_start"
     """total_steps, start_step, num_epochs, world_size, trainable_params, total_params, num_rows, attempt, workers (a
     list of rank, pid, host)."""

@@ -54,6 +54,14 @@ def train(loaded: LoadedConfig) -> None:
     context.exit(run_training(loaded, debug=context.obj["debug"]))
 
 
+@config_command("Check this node: GPUs, driver, disk, shared memory, checkpoint store, clock.")
+def preflight(loaded: LoadedConfig) -> None:
+    from ftl_runner.context import job_from_environment
+    from ftl_runner.preflight.this_node import print_this_node
+
+    click.get_current_context().exit(print_this_node(job_from_environment(loaded)))
+
+
 @click.option("--chat", is_flag=True, help="Hold a conversation instead of answering one prompt.")
 @click.option("--max-new-tokens", default=256, show_default=True, type=click.IntRange(min=1))
 @click.option("--show-prompt", is_flag=True, help="Print what the model is given, as JSON, on standard error.")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
+from ftl_config.preflight import event_text
 from ftl_config.protocol import EVENT_PREFIX, Event, EventType
 from ftl_runner.redaction import redactor
 
@@ -60,7 +61,9 @@ class StreamSender:
 
 
 def human_line(event: Event) -> str:
-    """One plain line for an event, for logs that no launcher reads."""
+    """One plain line for an event, for logs that no launcher reads; more where a preflight has more to say."""
+    if event.type is EventType.PREFLIGHT:
+        return event_text(event.fields)
     fields = " ".join(f"{name}={_short(value)}" for name, value in event.fields.items() if value is not None)
     return f"[{event.type}] {fields}"
 

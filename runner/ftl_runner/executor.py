@@ -31,6 +31,10 @@ def run_training(loaded: LoadedConfig, *, debug: bool = False) -> int:
         from ftl_runner.ray_train import end_driver
 
         end_driver(code)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from ftl_runner.preflight.all_reduce import end_if_stuck
+
+        end_if_stuck(code)
     return code
 
 
@@ -72,8 +76,10 @@ def _execute(job: TrainJob, send: StreamSender, stop: StopSignal) -> Outcome:
         from ftl_runner.ray_train import train_on_ray
 
         return train_on_ray(job, send, stop)
+    from ftl_runner.preflight.this_node import check_this_node
     from ftl_runner.train import train
 
+    check_this_node(job, send)
     return train(job, send, stop)
 
 

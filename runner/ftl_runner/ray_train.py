@@ -21,6 +21,8 @@ from ftl_config.protocol import Env, Event, EventType
 from ftl_runner.context import Outcome, TrainJob
 from ftl_runner.distributed.ranks import collective_backend, collective_timeout_s
 from ftl_runner.failures import explain, first_line, is_lost_peer
+from ftl_runner.preflight.node import is_wanted
+from ftl_runner.preflight.ray_nodes import Workers, check_ray_nodes
 from ftl_runner.redaction import redact_error, redact_output
 from ftl_runner.stop import StopSignal
 
@@ -77,7 +79,10 @@ def train_on_ray(job: TrainJob, send: Callable[[Event], None], stop: StopSignal)
     import ray
 
     coordinator: Any = ray.remote(num_cpus=0)(Coordinator).remote()
-    fit = _FitThread(job, coordinator)
+    workers = _workers(job)
+    if is_wanted(job):
+        check_ray_nodes(job, workers, send)
+    fit = _FitThread(job, workers, coordinator)
     fit.start()
     try:
         return _follow(fit, coordinator, send, stop)
@@ -125,15 +130,16 @@ def _follow(fit: _FitThread, coordinator: Any, send: Callable[[Event], None], st
 class _FitThread(threading.Thread):
     """Runs ``TorchTrainer.fit`` beside the main thread, which must stay free to handle signals."""
 
-    def __init__(self, job: TrainJob, coordinator: Any) -> None:
+    def __init__(self, job: TrainJob, workers: Workers, coordinator: Any) -> None:
         super().__init__(name="ftl-ray-fit", daemon=True)
         self._job = job
+        self._workers = workers
         self._coordinator = coordinator
         self._error: Exception | None = None
 
     def run(self) -> None:
         try:
-            _make_trainer(self._job, self._coordinator).fit()
+            _make_trainer(self._job, self._workers, self._coordinator).fit()
         except Exception as error:
             self._error = error
 
@@ -163,20 +169,27 @@ def _join_cluster() -> None:
         ) from error
 
 
-def _make_trainer(job: TrainJob, coordinator: Any) -> Any:
+def _workers(job: TrainJob) -> Workers:
+    """How many, and what each of them takes from the cluster."""
     import ray
+
+    keys, cluster = job.loaded.config.distributed, ray.cluster_resources()
+    num_workers = int(os.environ.get(Env.NUM_WORKERS) or keys.ray_num_workers or 1)
+    resources = dict(keys.resources_per_worker or {})
+    if cluster.get("GPU", 0) > 0:
+        resources.setdefault("GPU", 1)
+    else:
+        resources.pop("GPU", None)
+        resources.setdefault("CPU", max(1, int(cluster.get("CPU", num_workers) // num_workers)))
+    return Workers(num_workers, resources)
+
+
+def _make_trainer(job: TrainJob, workers: Workers, coordinator: Any) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(GROUP_START_TIMEOUT_S))
-    keys = job.loaded.config.distributed
-    num_workers = int(os.environ.get(Env.NUM_WORKERS) or keys.ray_num_workers or 1)
-    use_gpu = ray.cluster_resources().get("GPU", 0) > 0
-    resources = dict(keys.resources_per_worker or {})
-    if not use_gpu:
-        resources.pop("GPU", None)
-        cpus = ray.cluster_resources().get("CPU", num_workers)
-        resources.setdefault("CPU", max(1, int(cpus // num_workers)))
+    use_gpu = "GPU" in workers.resources
     return TorchTrainer(
         _worker,
         train_loop_config={"job": job, "coordinator": coordinator},
@@ -184,9 +197,11 @@ def _make_trainer(job: TrainJob, coordinator: Any) -> Any:
             backend=collective_backend(job.loaded.config, use_gpu=use_gpu),
             timeout_s=collective_timeout_s(job.loaded.config),
         ),
-        scaling_config=ScalingConfig(num_workers=num_workers, use_gpu=use_gpu, resources_per_worker=resources or None),
+        scaling_config=ScalingConfig(
+            num_workers=workers.num_workers, use_gpu=use_gpu, resources_per_worker=dict(workers.resources)
+        ),
         run_config=RunConfig(
-            name=keys.ray_run_name or job.run_id,
+            name=job.loaded.config.distributed.ray_run_name or job.run_id,
             storage_path=str(_ray_storage(job)),
             failure_config=FailureConfig(max_failures=int(os.environ.get(Env.MAX_FAILURES, "2"))),
         ),

@@ -26,6 +26,8 @@ from ftl_runner.events import EventStream
 from ftl_runner.failures import is_disk_full
 from ftl_runner.logs import quiet_libraries
 from ftl_runner.methods import load_method, method_name
+from ftl_runner.preflight.all_reduce import check_all_reduce
+from ftl_runner.preflight.node import is_wanted
 from ftl_runner.stop import StopSignal
 from ftl_runner.trainer.optimizers import check_optimizer
 
@@ -52,6 +54,9 @@ def train(job: TrainJob, send: Callable[[Event], None], stop: StopSignal) -> Out
     job.output_dir.mkdir(parents=True, exist_ok=True)
     if ranks.is_main:
         events.also_write(job.output_dir)
+    if ranks.world_size > 1 and is_wanted(job):
+        with clock.measure("preflight"):
+            check_all_reduce(ranks, lambda event: events.emit(event.type, **event.fields))
     store = open_store(job.store_uri)
     attempt, resume_from = _begin(job, store, ranks, events)
     identity = RunIdentity(job.run_id, attempt, job.loaded.digest)

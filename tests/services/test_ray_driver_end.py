@@ -32,7 +32,7 @@ class Fit(ray_train._FitThread):
         while True:  # as fit() does: one call to its controller after the other
             ray.get(actor.answer.remote())
 
-thread = Fit(None, None)
+thread = Fit(None, None, None)
 thread.start()
 time.sleep(1)
 print("SESSION", ray._private.worker._global_node.get_session_dir_path(), flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -131,6 +132,23 @@ def test_a_missing_node_is_named(nodes: Nodes) -> None:
     assert head.returncode == 1
     assert "1 of 2 nodes joined" in output
     assert "missing: rank 1 (127.0.0.3)" in output
+
+
+def test_a_head_whose_ray_cannot_start_says_so_at_once(nodes: Nodes) -> None:
+    """Its port is taken: nobody waits for nodes that could not join."""
+    with socket.create_server((NODE_IPS[0], 6479)):
+        output, _ = nodes.start(0).communicate(timeout=300)  # the time to join is 900 s
+    assert "ftl: Ray on the head has ended; its last words:" in output
+
+
+def test_variables_of_the_node(nodes: Nodes) -> None:
+    """Slurm's word for AMD's GPUs becomes Ray's, and gloo is told the interface of the node's address."""
+    names = "HIP_VISIBLE_DEVICES,ROCR_VISIBLE_DEVICES,GLOO_SOCKET_IFNAME"
+    env = {"STANDIN_PRINT_ENV": names, "ROCR_VISIBLE_DEVICES": "0,1", "SKYPILOT_NODE_IPS": "127.0.0.1"}
+    output, _ = nodes.start(0, **env).communicate(timeout=200)
+    assert "HIP_VISIBLE_DEVICES=0,1" in output
+    assert "ROCR_VISIBLE_DEVICES=None" in output
+    assert "GLOO_SOCKET_IFNAME=lo" in output
 
 
 def test_a_worker_that_finds_no_head_says_so(nodes: Nodes) -> None:

@@ -238,8 +238,10 @@ def _interconnect(plan: RunPlan, clouds: list[Cloud]) -> dict[str, str]:
 
 
 def _overrides(plan: RunPlan, clouds: list[Cloud]) -> dict[str, Any]:
-    """SkyPilot settings that a task may carry: options of `docker run`, where the image runs in Docker on a VM."""
+    """SkyPilot settings that a task may carry: its cloud's network, and options of `docker run` on a VM."""
     overrides: dict[str, Any] = {}
+    if plan.num_nodes > 1 and len(clouds) == 1 and plan.resources.accelerators:
+        overrides.update(clouds[0].multi_node_config)
     if plan.image is not None and not all(cloud.is_container for cloud in clouds):
         amd = plan.resources.vendor is Vendor.AMD
         overrides["docker"] = {"run_options": _DOCKER_OPTIONS + (_ROCM_OPTIONS if amd else [])}

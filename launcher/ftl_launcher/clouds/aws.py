@@ -8,8 +8,7 @@ CLOUD = Cloud(
     infra="aws",
     title="AWS",
     refusals={Feature.AMD: "AWS rents no AMD accelerators; runpod, azure and oci do"},
-    # EFA where the instance has it; libfabric falls back to TCP elsewhere.
-    multi_node_env={
-        Vendor.NVIDIA: {"FI_PROVIDER": "efa", "FI_EFA_USE_DEVICE_RDMA": "1", "NCCL_SOCKET_IFNAME": "^lo,docker"}
-    },
+    # EFA where the instance has it; NCCL takes TCP elsewhere. Huge pages run out when processes that read data fork.
+    # Not FI_EFA_USE_DEVICE_RDMA: it is on where the adapter can, and set it aborts where it cannot (g5).
+    multi_node_env={Vendor.NVIDIA: {"FI_PROVIDER": "efa", "FI_EFA_USE_HUGE_PAGE": "0"}},
 )

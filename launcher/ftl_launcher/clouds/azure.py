@@ -3,7 +3,9 @@
 from ftl_launcher.accelerators import Vendor
 from ftl_launcher.clouds.facts import Cloud, Feature
 
-_SOCKETS = {"NCCL_SOCKET_IFNAME": "^lo,docker"}
+# Accelerated networking shows its Ethernet adapter (mlx5_an0) among those for InfiniBand (mlx5_ib0...), whose own IP
+# interfaces (ib0...) NCCL would prefer for meeting, though they reach fewer machines than eth0.
+_INFINIBAND = {"NCCL_IB_HCA": "^mlx5_an", "NCCL_SOCKET_IFNAME": "eth0"}
 
 CLOUD = Cloud(
     name="azure",
@@ -11,5 +13,5 @@ CLOUD = Cloud(
     title="Azure",
     storage_schemes=("abfs", "s3"),
     refusals={Feature.NETWORK_TIER: "SkyPilot cannot set a network tier on Azure; leave launch.network_tier out"},
-    multi_node_env={Vendor.NVIDIA: _SOCKETS, Vendor.AMD: _SOCKETS},
+    multi_node_env={Vendor.NVIDIA: _INFINIBAND, Vendor.AMD: _INFINIBAND},
 )

@@ -35,7 +35,13 @@ class Cloud:
     refusals: Mapping[Feature, str] = field(default_factory=dict)
     """Feature -> the reason it is not there and what to do instead."""
     multi_node_env: Mapping[Vendor, Mapping[str, str]] = field(default_factory=dict)
-    """Interconnect settings for runs over several nodes, by accelerator vendor."""
+    """Interconnect settings for runs over several nodes, by accelerator vendor.
+
+    Only what NCCL and RCCL do not find out by themselves. They leave lo and docker interfaces out anyway; naming
+    interfaces here would undo what SkyPilot sets for a cloud's fabric (``network_tier: best``).
+    """
+    multi_node_config: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """Settings of SkyPilot's for runs over several nodes (a task's ``config:`` key)."""
     is_rented: bool = True
     """Its machines cost money by the hour; false for clusters of the user's own."""
     is_container: bool = False

@@ -1,6 +1,5 @@
 """Google Cloud."""
 
-from ftl_launcher.accelerators import Vendor
 from ftl_launcher.clouds.facts import Cloud, Feature
 
 CLOUD = Cloud(
@@ -9,5 +8,6 @@ CLOUD = Cloud(
     title="Google Cloud",
     storage_schemes=("gs", "s3"),
     refusals={Feature.AMD: "Google Cloud rents no AMD accelerators; runpod, azure and oci do"},
-    multi_node_env={Vendor.NVIDIA: {"NCCL_SOCKET_IFNAME": "^lo,docker"}},
+    # No variables: GPUDirect-TCPX, which network_tier: best turns on, has those that SkyPilot gives it, eth0 included.
+    multi_node_config={"gcp": {"enable_gvnic": True}},
 )

@@ -1,9 +1,6 @@
 """A Kubernetes cluster of the user's own."""
 
-from ftl_launcher.accelerators import Vendor
 from ftl_launcher.clouds.facts import Cloud, Feature
-
-_SOCKETS = {"NCCL_SOCKET_IFNAME": "^lo,docker"}
 
 CLOUD = Cloud(
     name="kubernetes",
@@ -15,7 +12,7 @@ CLOUD = Cloud(
         Feature.DISK_TIER: "Kubernetes has no disk tiers; leave launch.disk_tier out",
         Feature.AUTOSTOP: "pods cannot stop; they end with the run",
     },
-    multi_node_env={Vendor.NVIDIA: _SOCKETS, Vendor.AMD: _SOCKETS},
+    # No variables: network_tier: best has SkyPilot find out whose cluster it is, and set what its fabric takes.
     is_container=True,
     is_rented=False,
 )

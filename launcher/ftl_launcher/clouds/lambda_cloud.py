@@ -1,6 +1,5 @@
 """Lambda Cloud."""
 
-from ftl_launcher.accelerators import Vendor
 from ftl_launcher.clouds.facts import Cloud, Feature
 
 CLOUD = Cloud(
@@ -13,5 +12,5 @@ CLOUD = Cloud(
         Feature.DISK_TIER: "Lambda has one kind of disk; leave launch.disk_tier out",
         Feature.NETWORK_TIER: "Lambda has one kind of network; leave launch.network_tier out",
     },
-    multi_node_env={Vendor.NVIDIA: {"NCCL_SOCKET_IFNAME": "^lo,docker"}},
+    # No variables: single machines are joined by Ethernet, and NCCL finds it.
 )

@@ -8,5 +8,6 @@ CLOUD = Cloud(
     infra="nebius",
     title="Nebius",
     refusals={Feature.AMD: "Nebius rents no AMD accelerators; runpod, azure and oci do"},
-    multi_node_env={Vendor.NVIDIA: {"NCCL_SOCKET_IFNAME": "^lo,docker"}},
+    # As SkyPilot sets it with network_tier: best; without InfiniBand it names nothing, and NCCL takes TCP.
+    multi_node_env={Vendor.NVIDIA: {"NCCL_IB_HCA": "mlx5"}},
 )

@@ -3,7 +3,17 @@
 from ftl_launcher.accelerators import Vendor
 from ftl_launcher.clouds.facts import Cloud, Feature
 
-_SOCKETS = {"NCCL_SOCKET_IFNAME": "^lo,docker"}
+# RoCE of the bare-metal shapes, as Oracle's own manifests set it: the address index and traffic class of its lossless
+# network. NCCL meets over the other interface; rdma0... carry data only.
+_ROCE = {
+    "NCCL_IB_GID_INDEX": "3",
+    "NCCL_IB_TC": "41",
+    "NCCL_IB_SL": "0",
+    "NCCL_IB_TIMEOUT": "22",
+    "NCCL_IB_QPS_PER_CONNECTION": "4",
+    "NCCL_IB_SPLIT_DATA_ON_QPS": "0",
+    "NCCL_SOCKET_IFNAME": "^lo,docker,rdma",
+}
 
 CLOUD = Cloud(
     name="oci",
@@ -13,5 +23,5 @@ CLOUD = Cloud(
         Feature.IMAGE: "SkyPilot runs no container images on Oracle Cloud; leave launch.image out",
         Feature.NETWORK_TIER: "SkyPilot cannot set a network tier on Oracle Cloud; leave launch.network_tier out",
     },
-    multi_node_env={Vendor.NVIDIA: _SOCKETS, Vendor.AMD: _SOCKETS},
+    multi_node_env={Vendor.NVIDIA: {**_ROCE, "NCCL_IB_HCA": "mlx5"}, Vendor.AMD: _ROCE},
 )

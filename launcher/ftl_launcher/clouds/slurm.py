@@ -15,6 +15,7 @@ CLOUD = Cloud(
         Feature.DISK_TIER: "Slurm nodes have the disks they have; leave launch.disk_tier out",
         Feature.NETWORK_TIER: "Slurm nodes have the network they have; leave launch.network_tier out",
     },
+    # No variables: what the cluster's own network takes stands in its /etc/nccl.conf, or in launch.env.
     is_container=True,
     is_rented=False,
 )

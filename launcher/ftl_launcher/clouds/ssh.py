@@ -12,6 +12,7 @@ CLOUD = Cloud(
         Feature.DISK_TIER: "machines of your own have the disks they have; leave launch.disk_tier out",
         Feature.NETWORK_TIER: "machines of your own have the network they have; leave launch.network_tier out",
     },
+    # No variables: as on slurm.
     is_container=True,
     is_rented=False,
 )

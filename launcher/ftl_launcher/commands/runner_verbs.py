@@ -105,6 +105,13 @@ def evaluate(source: str, overrides: tuple[str, ...], allow_unknown: bool) -> No
     _become_runner("evaluate", source, overrides, [], allow_unknown=allow_unknown)
 
 
+@click.command(cls=ConfigCommand)
+@config_arguments
+def preflight(source: str, overrides: tuple[str, ...], allow_unknown: bool) -> None:
+    """Check this machine for CONFIG: GPUs, driver, disk, shared memory, checkpoint store, clock."""
+    _become_runner("preflight", source, overrides, [], allow_unknown=allow_unknown)
+
+
 @click.command("merge-lora", cls=ConfigCommand)
 @config_arguments
 def merge_lora(source: str, overrides: tuple[str, ...], allow_unknown: bool) -> None:

@@ -88,6 +88,8 @@ class LaunchSection(Section):
     """Save a checkpoint and stop after so many hours on the machines, all attempts together."""
     max_cost: Positive | None = None
     """The same after so many dollars, by the price at launch."""
+    preflight: bool = True
+    """Check every node before the model is loaded: GPUs, driver, disk, shared memory, store, clock, network."""
     ray_address: str | None = None
     """Address of a running Ray cluster, such as http://host:8265."""
     namespace: str | None = None

@@ -18,6 +18,7 @@ _FIXES = {
     "403": "the credentials are refused or lack permission on this bucket",
     "InvalidAccessKeyId": "AWS_ACCESS_KEY_ID is not known to this endpoint",
     "SignatureDoesNotMatch": "AWS_SECRET_ACCESS_KEY does not fit AWS_ACCESS_KEY_ID",
+    "RequestTimeTooSkewed": "the clock of this node is off: chronyc makestep, or timedatectl",
     "ExpiredToken": "the session token has expired: log in again",
 }
 
@@ -26,7 +27,7 @@ class S3Store:
     """Objects below ``s3://bucket/prefix``. Credentials and endpoint come from boto3's own chain (environment,
     profile, instance role; ``AWS_ENDPOINT_URL`` for other S3-protocol servers)."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, *, quick: bool = False) -> None:
         import boto3
         from botocore.config import Config as BotoConfig
 
@@ -37,7 +38,9 @@ class S3Store:
         self._client: Any = boto3.client(
             "s3",
             config=BotoConfig(
-                retries={"mode": "adaptive", "total_max_attempts": 6}, connect_timeout=10, read_timeout=60
+                retries={"mode": "adaptive", "total_max_attempts": 3 if quick else 6},
+                connect_timeout=5 if quick else 10,
+                read_timeout=15 if quick else 60,
             ),
         )
 
@@ -71,6 +74,10 @@ class S3Store:
 
     def write(self, key: str, content: bytes) -> None:
         self._call(lambda: self._client.put_object(Bucket=self._bucket, Key=self._key(key), Body=content))
+
+    def written_at(self, key: str) -> float | None:
+        head = self._call(lambda: self._client.head_object(Bucket=self._bucket, Key=self._key(key)))
+        return float(head["LastModified"].timestamp())
 
     def create(self, key: str, content: bytes) -> bool:
         from botocore.exceptions import ClientError

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 from ftl_runner.checkpoints.errors import StoreError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import fsspec
 
 
@@ -33,6 +35,9 @@ class CheckpointStore(Protocol):
         """The content of a small object, or None where there is none."""
 
     def write(self, key: str, content: bytes) -> None: ...
+    def written_at(self, key: str) -> float | None:
+        """When the store says that an object was written, in seconds since the epoch; None where it does not."""
+
     def create(self, key: str, content: bytes) -> bool:
         """Write only where nothing is there yet; False where another writer was first."""
 
@@ -43,15 +48,18 @@ class CheckpointStore(Protocol):
         """Remove every key below a prefix."""
 
 
-def open_store(uri: str) -> CheckpointStore:
-    """The store behind ``s3://bucket/prefix``, a directory (with or without ``file://``), or an fsspec URL."""
+def open_store(uri: str, *, quick: bool = False) -> CheckpointStore:
+    """The store behind ``s3://bucket/prefix``, a directory (with or without ``file://``), or an fsspec URL.
+
+    ``quick`` gives up on a silent S3 server within seconds, for whoever only asks whether it is there.
+    """
     scheme = urlsplit(uri).scheme
     if scheme in ("", "file"):
         return LocalStore(uri.removeprefix("file://"))
     if scheme == "s3":
         from ftl_runner.checkpoints.s3 import S3Store
 
-        return S3Store(uri)
+        return S3Store(uri, quick=quick)
     return FsspecStore(uri)
 
 
@@ -95,6 +103,9 @@ class LocalStore:
             file.flush()
             os.fsync(file.fileno())
         part.replace(target)
+
+    def written_at(self, key: str) -> float | None:
+        return (self._root / key).stat().st_mtime
 
     def create(self, key: str, content: bytes) -> bool:
         target = self._root / key
@@ -162,6 +173,13 @@ class FsspecStore:
 
     def write(self, key: str, content: bytes) -> None:
         self._call("pipe_file", self._path(key), content)
+
+    def written_at(self, key: str) -> float | None:
+        try:
+            modified: datetime = self._filesystem.modified(self._path(key))
+        except NotImplementedError:
+            return None
+        return modified.timestamp()
 
     def create(self, key: str, content: bytes) -> bool:
         if self._filesystem.exists(self._path(key)):

@@ -322,13 +322,14 @@ def test_ray_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import ray.train.torch
 
     from ftl_runner.context import TrainJob
-    from ftl_runner.ray_train import _make_trainer
+    from ftl_runner.ray_train import _make_trainer, _workers
 
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0})
     monkeypatch.setattr(ray.train.torch, "TorchTrainer", lambda loop, **options: options)
     for lines, name, timeout in (("{}", "run-1", 1800), ("ray_run_name: own\nddp_timeout: 9", "own", 9)):
         loaded = load_text(lines, ["--output-dir", str(tmp_path)], partial=True)
-        options = _make_trainer(TrainJob(loaded, "run-1", None, resume=False), None)
+        job = TrainJob(loaded, "run-1", None, resume=False)
+        options = _make_trainer(job, _workers(job), None)
         assert options["run_config"].name == name
         assert options["torch_config"].timeout_s == timeout == collective_timeout_s(loaded.config)
 

@@ -30,7 +30,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda signum, _frame: STOP.append(signum))
     print("a line of free text from the runner", flush=True)
-    if name := os.environ.get("STANDIN_PRINT_ENV"):
+    for name in filter(None, os.environ.get("STANDIN_PRINT_ENV", "").split(",")):
         print(f"{name}={os.environ.get(name)}", flush=True)
     if step:
         emit(EventType.RESUMED, step=step, uri=str(saved), attempt=2)
