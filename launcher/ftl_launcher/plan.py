@@ -196,10 +196,7 @@ def make_plan(loaded: LoadedConfig, name: str, host: HostFacts, *, ftl_version: 
         backend=backend,
         launch_number=1,
         argv=(PYTHON, "-m", "ftl_runner", "train", CONFIG),
-        env=_environment(sizes, launch, host)
-        | _container_environment(backend, host)
-        | _restarts(backend, recovery)
-        | _accelerators(resources),
+        env=_environment(sizes, launch, host) | _container_environment(backend, host) | _restarts(backend, recovery),
         secret_names=_secret_names(launch, host, uses_s3="s3://" in checkpoint_uri + config_yaml),
         config_yaml=config_yaml,
         config_digest=loaded.digest,
@@ -336,6 +333,8 @@ def _environment(plan_values: _Sizes, launch: LaunchSection, host: HostFacts) ->
         str(Env.NUM_WORKERS): str(plan_values.num_workers),
         str(Env.MAX_FAILURES): str(plan_values.max_failures),
     }
+    if accelerators := parse_accelerators(launch.accelerators):  # what the nodes compare themselves with
+        protocol[str(Env.ACCELERATORS)] = ",".join(map(str, accelerators))
     return {**carried_environment(host), **(launch.env or {}), **protocol}
 
 
@@ -347,11 +346,6 @@ def _restarts(backend: str, recovery: Recovery) -> dict[str, str]:
 
 def _container_environment(backend: str, host: HostFacts) -> dict[str, str]:
     return {"HF_HOME": host.hf_home} if backend == "docker" and host.hf_home else {}
-
-
-def _accelerators(resources: Resources) -> dict[str, str]:
-    """What the nodes compare themselves with before training."""
-    return {str(Env.ACCELERATORS): ",".join(map(str, resources.accelerators))} if resources.accelerators else {}
 
 
 def carried_environment(host: HostFacts) -> dict[str, str]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +49,16 @@ def write_demo_model(target: Path) -> Path:
     settings.pop("quantization_config", None)
     model: Any = AutoModelForCausalLM.from_config(type(loaded.config).from_dict(settings), dtype=torch.float32)
     model.load_state_dict(loaded.state_dict())
-    partial = target.with_name(target.name + ".part")
+    partial = target.with_name(f"{target.name}.{os.getpid()}.part")
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial.replace(target)
+    try:
+        partial.replace(target)
+    except OSError:  # another process was faster
+        if not (target / "config.json").exists():
+            raise
+        shutil.rmtree(partial)
     return target
 
 
