@@ -190,11 +190,15 @@ def test_steps_are_learnt_with_an_adapter_too(step_settings: dict[str, Any]) -> 
     assert run.history("eval_accuracy")[-1] > 0.9
     config = load_text(yaml.safe_dump(step_settings | LORA)).config
     model, tokenizer = load_for_inference(config)
-    batch = tokenizer("one two three\nfour good five six\none bad two four\n", return_tensors="pt")
-    with torch.no_grad():
-        judged = model(**batch).logits.argmax(-1)[0]
-    ends = [at for at, token in enumerate(batch["input_ids"][0]) if tokenizer.decode(token) == "\n"]
-    assert judged[ends[1:]].tolist() == [GOOD, 1 - GOOD]
+    answers = []
+    for row in solutions(32, seed=2):
+        batch = tokenizer("\n".join([row["prompt"], *row["completions"], ""]), return_tensors="pt")
+        with torch.no_grad():
+            judged = model(**batch).logits.argmax(-1)[0]
+        ends = [at for at, token in enumerate(batch["input_ids"][0]) if tokenizer.decode(token) == "\n"]
+        expected = [GOOD if right else 1 - GOOD for right in row["labels"]]
+        answers += [said == wanted for said, wanted in zip(judged[ends[1:]].tolist(), expected, strict=True)]
+    assert sum(answers) / len(answers) > 0.9, "the held-out rows, as the evaluation had them"
     merged = AutoModelForTokenClassification.from_pretrained(merge_lora(config)).eval()
     with torch.no_grad():
         torch.testing.assert_close(merged(**batch).logits, model(**batch).logits, rtol=1e-4, atol=1e-4)
