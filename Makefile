@@ -11,10 +11,11 @@ setup:
 demo: setup
 	@bash scripts/demo.sh $(VENV)
 
-# The quick tests two at a time, and first; the others start servers, Ray and training of their own.
+# Two at a time, the quick tests first; whatever starts clusters or containers has the machine for itself.
 test: setup lint
 	$(BIN)/python -m pytest tests -m "not slow" -n 2 --durations=10
-	$(BIN)/python -m pytest tests -m slow --durations=30
+	$(BIN)/python -m pytest tests -m "slow and not service" -n 2 --dist loadfile --durations=30
+	$(BIN)/python -m pytest tests -m "slow and service" --durations=30
 
 test-fast: setup
 	$(BIN)/python -m pytest tests -m "not slow" -n 2
