@@ -158,7 +158,16 @@ def test_metrics_and_plot_are_written(run: FinishedRun) -> None:
     metrics = read_metrics(run.output_dir)
     assert metrics["steps"] == 10
     assert metrics["tokens_per_s"] > 0
-    assert list(metrics["startup_s"]) == ["ray", "imports", "preflight", "data", "model", "engine", "first_step", "other"]
+    assert list(metrics["startup_s"]) == [
+        "ray",
+        "imports",
+        "preflight",
+        "data",
+        "model",
+        "engine",
+        "first_step",
+        "other",
+    ]
     assert all(seconds >= 0 for seconds in metrics["startup_s"].values())
     assert metrics["data"]["rows_read"] >= 500
     plot = (run.output_dir / "loss.png").read_bytes()
