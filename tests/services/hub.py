@@ -1,4 +1,4 @@
-"""A Hugging Face hub on loopback: the part of its protocol that reading and pushing datasets takes.
+"""A Hugging Face hub on loopback: the part of its protocol that reading models and datasets and pushing sets takes.
 
 The clients are the real ones (huggingface_hub, datasets); they find it through ``HF_ENDPOINT``.
 """
@@ -24,7 +24,7 @@ Files = dict[str, bytes]
 
 @dataclass
 class HubRepo:
-    """A dataset: the files of each revision. ``gated`` ones are for holders of ``TOKEN``."""
+    """A dataset or model: the files of each revision. ``gated`` ones are for holders of ``TOKEN``."""
 
     revisions: dict[str, Files] = field(default_factory=lambda: {"main": {}})
     gated: bool = False
@@ -84,7 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.asked.append(f"{self.command} {self.path}")
         path = unquote(urlsplit(self.path).path)
         try:
-            if match := re.fullmatch(r"/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+            if match := re.fullmatch(r"(?:/datasets)?/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
                 self._file(*match.groups())
             elif path == "/api/validate-yaml":
                 self._json({"errors": [], "warnings": []})
@@ -95,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._json({})
             elif path == "/api/repos/create":
                 self._create(json.loads(body))
-            elif match := re.fullmatch(r"/api/datasets/([^/]+/[^/]+?)(?:/(\w[\w-]*)/?([^/]*)/?(.*))?", path):
+            elif match := re.fullmatch(r"/api/(?:datasets|models)/([^/]+/[^/]+?)(?:/(\w[\w-]*)/?([^/]*)/?(.*))?", path):
                 self._api(*match.groups(default=""), body=body)
             else:
                 raise _Refused(404, "EntryNotFound")

@@ -14,6 +14,8 @@ from ftl_launcher.backends.protocol import Offer, Request
 _CHOSEN = re.compile(r"^ *(?P<where>\S.*?) {2,}.*?(?P<cost>\d+\.\d+) +(?:\x1b\[\d+m)? *✔", re.MULTILINE)
 """The chosen line of its table: infra, ..., dollars an hour for all nodes, a tick. The server gives it as text only."""
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
 
 def ask_for_offer(sky: Any, request: Request, secrets: Mapping[str, str]) -> Offer:
     """SkyPilot's table of candidates with their prices is shown as it comes; this is the one it chose.
@@ -29,7 +31,7 @@ def ask_for_offer(sky: Any, request: Request, secrets: Mapping[str, str]) -> Off
         sky.stream_and_get(sky.optimize(dag), output_stream=table)
     except Exception as error:  # SkyPilot raises dozens of classes
         raise FtlError(
-            f"SkyPilot has no offer for this: {str(error).strip()}",
+            f"SkyPilot has no offer for this: {_COLOUR.sub('', str(error)).strip()}",
             hint="`sky check` says which clouds it can use; other accelerators, regions or clouds may be free",
         ) from error
     sys.stderr.write(table.getvalue())

@@ -7,6 +7,8 @@ CLOUD = Cloud(
     name="aws",
     infra="aws",
     title="AWS",
+    credentials=("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "~/.aws/credentials", "~/.aws/config"),
+    login="aws configure",
     refusals={Feature.AMD: "AWS rents no AMD accelerators; runpod, azure and oci do"},
     # EFA where the instance has it; NCCL takes TCP elsewhere. Huge pages run out when processes that read data fork.
     # Not FI_EFA_USE_DEVICE_RDMA: it is on where the adapter can, and set it aborts where it cannot (g5).

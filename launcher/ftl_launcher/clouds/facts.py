@@ -31,6 +31,10 @@ class Cloud:
     infra: str
     """SkyPilot's name for it in ``resources.infra``."""
     title: str
+    credentials: tuple[str, ...] = ()
+    """Environment variables and files where SkyPilot finds its credentials; one that is there will do."""
+    login: str = ""
+    """What puts them there."""
     storage_schemes: tuple[str, ...] = ("s3",)
     refusals: Mapping[Feature, str] = field(default_factory=dict)
     """Feature -> the reason it is not there and what to do instead."""

@@ -6,6 +6,8 @@ CLOUD = Cloud(
     name="gcp",
     infra="gcp",
     title="Google Cloud",
+    credentials=("GOOGLE_APPLICATION_CREDENTIALS", "~/.config/gcloud/application_default_credentials.json"),
+    login="gcloud auth application-default login",
     storage_schemes=("gs", "s3"),
     refusals={Feature.AMD: "Google Cloud rents no AMD accelerators; runpod, azure and oci do"},
     # No variables: GPUDirect-TCPX, which network_tier: best turns on, has those that SkyPilot gives it, eth0 included.

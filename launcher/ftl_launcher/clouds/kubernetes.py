@@ -6,6 +6,8 @@ CLOUD = Cloud(
     name="kubernetes",
     infra="kubernetes",
     title="Kubernetes",
+    credentials=("KUBECONFIG", "~/.kube/config"),
+    login="put the cluster's kubeconfig at ~/.kube/config",
     refusals={
         Feature.SPOT: "Kubernetes has no spot machines of its own; leave launch.spot out "
         "(a spot node pool is chosen by the cluster's labels)",

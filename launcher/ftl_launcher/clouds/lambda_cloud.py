@@ -6,6 +6,8 @@ CLOUD = Cloud(
     name="lambda",
     infra="lambda",
     title="Lambda",
+    credentials=("~/.lambda_cloud/lambda_keys",),
+    login="put api_key = <key> into ~/.lambda_cloud/lambda_keys",
     refusals={
         Feature.SPOT: "Lambda rents no spot machines; leave launch.spot out or take aws, gcp, azure or runpod",
         Feature.AMD: "Lambda rents no AMD accelerators; runpod, azure and oci do",

@@ -7,6 +7,8 @@ CLOUD = Cloud(
     name="nebius",
     infra="nebius",
     title="Nebius",
+    credentials=("~/.nebius/credentials.json", "~/.nebius/NEBIUS_IAM_TOKEN.txt"),
+    login="put the service account's key at ~/.nebius/credentials.json",
     refusals={Feature.AMD: "Nebius rents no AMD accelerators; runpod, azure and oci do"},
     # As SkyPilot sets it with network_tier: best; without InfiniBand it names nothing, and NCCL takes TCP.
     multi_node_env={Vendor.NVIDIA: {"NCCL_IB_HCA": "mlx5"}},

@@ -19,6 +19,8 @@ CLOUD = Cloud(
     name="oci",
     infra="oci",
     title="Oracle Cloud",
+    credentials=("OCI_CONFIG", "~/.oci/config"),
+    login="oci setup config",
     refusals={
         Feature.IMAGE: "SkyPilot runs no container images on Oracle Cloud; leave launch.image out",
         Feature.NETWORK_TIER: "SkyPilot cannot set a network tier on Oracle Cloud; leave launch.network_tier out",

@@ -6,6 +6,8 @@ CLOUD = Cloud(
     name="runpod",
     infra="runpod",
     title="RunPod",
+    credentials=("~/.runpod/config.toml",),
+    login="runpod config",
     refusals={
         Feature.MULTI_NODE: "SkyPilot starts single machines on RunPod; take one node with more accelerators",
         Feature.DISK_TIER: "RunPod has one kind of disk; leave launch.disk_tier out",

@@ -6,6 +6,8 @@ CLOUD = Cloud(
     name="slurm",
     infra="slurm",
     title="Slurm",
+    credentials=("~/.slurm/config",),
+    login="name the login node in ~/.slurm/config",
     refusals={
         Feature.SPOT: "Slurm has no spot machines; leave launch.spot out (a managed job recovers lost nodes anyway)",
         Feature.IMAGE: "containers on Slurm need the Pyxis plugin, which SkyPilot did not find; leave launch.image out "

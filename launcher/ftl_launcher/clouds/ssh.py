@@ -6,6 +6,8 @@ CLOUD = Cloud(
     name="ssh",
     infra="ssh",
     title="SSH node pool",
+    credentials=("~/.sky/ssh_node_pools.yaml",),
+    login="name the machines in ~/.sky/ssh_node_pools.yaml; sky ssh up",
     refusals={
         Feature.SPOT: "machines of your own are never spot; leave launch.spot out",
         Feature.AUTOSTOP: "machines of your own are not stopped; they are freed when the run ends",

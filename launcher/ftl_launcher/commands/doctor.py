@@ -7,7 +7,7 @@ import platform
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +21,7 @@ from ftl_launcher.backends import ray_http
 from ftl_launcher.backends.ray_http import Endpoint
 from ftl_launcher.commands.options import json_option
 from ftl_launcher.console import make_console, print_json
+from ftl_launcher.credentials import clouds_with_credentials
 from ftl_launcher.host import detected_gpus
 from ftl_launcher.paths import state_dir
 from ftl_launcher.secret_names import default_secret_names
@@ -96,11 +97,18 @@ def _packages() -> Iterator[Finding]:
 def _services() -> Iterator[Finding]:
     names = [name for name in default_secret_names() if os.environ.get(name)]
     yield Finding("credentials", "ok", f"set here: {', '.join(names)}" if names else "none in the environment")
+    clouds = clouds_with_credentials()
+    told = ", ".join(f"{name} ({place})" for name, place in clouds.items())
+    yield Finding("clouds", "ok" if clouds else "missing", told or "no cloud's credentials here", *_login(clouds))
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if endpoint:
         yield _port_answers("S3 endpoint", endpoint, "start the server, or correct AWS_ENDPOINT_URL")
     if address := os.environ.get("RAY_ADDRESS"):
         yield _ray_cluster(address)
+
+
+def _login(clouds: Mapping[str, str]) -> list[str]:
+    return [] if clouds else ["docs/clouds.md says for each cloud how"]
 
 
 def _port_answers(what: str, url: str, fix: str) -> Finding:

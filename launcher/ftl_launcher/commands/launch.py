@@ -13,7 +13,7 @@ from ftl_launcher.commands.planning import planned
 from ftl_launcher.commands.rendering import print_request
 from ftl_launcher.confirm import confirm_cost
 from ftl_launcher.console import print_json, say, waiting
-from ftl_launcher.launch_checks import CHECKS
+from ftl_launcher.launch_checks import CHECKS, MODEL_AND_ROWS
 from ftl_launcher.paths import records_file
 from ftl_launcher.plan import RunPlan
 from ftl_launcher.records import RunRecord, RunStore
@@ -51,8 +51,9 @@ def launch(
         return 0
     values = collect_secrets(plan.secret_names, env_file)
     if not skip_checks:
+        skipped = (*((MODEL_AND_ROWS,) if plan.backend == "local" else ()), *(("memory",) if skip_memory_check else ()))
         for name, check in CHECKS.items():
-            if (name != "memory" or not skip_memory_check) and (warning := check(loaded, plan, values)):
+            if name not in skipped and (warning := check(loaded, plan, values)):
                 say(f"note: {warning}")
     request, offer = offered(backend, request, values)
     if offer:

@@ -17,12 +17,13 @@ _MAX_BYTES = 2**20
 _HINT = "give base_model as a folder with config.json, or set HF_TOKEN for a gated model"
 
 
-def read_model_config(config: Config, root: Path) -> dict[str, Any]:
+def read_model_config(config: Config, root: Path, *, token: str | None = None) -> dict[str, Any]:
     """The model's config.json with the ``model_config`` key applied.
 
     Args:
         config: names the model.
         root: folder that relative paths start from.
+        token: for the hub; ``HF_TOKEN`` of the environment when None.
 
     Raises:
         FtlError: it is not there, or is not JSON.
@@ -31,7 +32,7 @@ def read_model_config(config: Config, root: Path) -> dict[str, Any]:
     name = keys.base_model_config or keys.base_model
     if not name:
         raise FtlError("base_model is missing", exit_code=2)
-    found = _parse(_read(name, keys.model_revision or "main", root), name)
+    found = _parse(_read(name, keys.model_revision or "main", root, token), name)
     return found | dict(keys.overrides_of_model_config or {})
 
 
@@ -45,7 +46,7 @@ def _parse(text: bytes, name: str) -> dict[str, Any]:
     return found
 
 
-def _read(name: str, revision: str, root: Path) -> bytes:
+def _read(name: str, revision: str, root: Path, token: str | None) -> bytes:
     folder = root / Path(name).expanduser()
     if folder.is_dir():
         file = folder / "config.json"
@@ -57,7 +58,7 @@ def _read(name: str, revision: str, root: Path) -> bytes:
         return cached.read_bytes()
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise FtlError(f"no such folder: {name}", _HINT)
-    return _fetch(name, revision)
+    return _fetch(name, revision, token or os.environ.get("HF_TOKEN"))
 
 
 def _cached(name: str, revision: str) -> Path | None:
@@ -71,7 +72,7 @@ def _cached(name: str, revision: str) -> Path | None:
     return file if file.is_file() else None
 
 
-def _fetch(name: str, revision: str) -> bytes:
+def _fetch(name: str, revision: str, token: str | None) -> bytes:
     from urllib.error import HTTPError, URLError
     from urllib.request import Request, urlopen
 
@@ -79,7 +80,7 @@ def _fetch(name: str, revision: str) -> bytes:
         raise FtlError(f"{name} is not in the hub's cache, and HF_HUB_OFFLINE is set", _HINT)
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     request = Request(f"{endpoint}/{name}/resolve/{revision}/config.json")  # noqa: S310 - the user's own hub
-    if token := os.environ.get("HF_TOKEN"):
+    if token:
         request.add_unredirected_header("Authorization", f"Bearer {token}")
     try:
         with urlopen(request, timeout=FETCH_TIMEOUT_S) as response:  # noqa: S310

@@ -61,13 +61,18 @@ def _part(config: Config, tokenizer: Any, specs: Sequence[DatasetSpec], sequence
     rule = length_rule(data, sequence_len)
     seed = seed_of(config)
     sources = tuple(find_source(spec, seed) for spec in specs)
-    converters = tuple(_converter(config, spec, tokenizer, rule) for spec in specs)
+    converters = tuple(make_converter(config, spec, tokenizer, rule) for spec in specs)
     return Part(tuple(specs), sources, converters)
 
 
-def _converter(
+def make_converter(
     config: Config, spec: DatasetSpec, tokenizer: Any, rule: LengthRule
 ) -> RowConverter | PreferenceConverter:
+    """What turns the rows of an entry into tokens.
+
+    Raises:
+        DataError: an unknown type, or a chat template that does not fit.
+    """
     kind = kind_of(config)
     if kind is None:
         return RowConverter(spec, config.data, tokenizer, rule)

