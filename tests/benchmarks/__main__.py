@@ -15,6 +15,9 @@ BENCHMARKS = (
     "memory_growth",
     "memory_estimate",
     "train_speed",
+    "launch_speed",
+    "many_runs",
+    "log_follow",
 )
 
 

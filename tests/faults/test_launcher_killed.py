@@ -14,7 +14,8 @@ import pytest
 from ftl_launcher.backends import ray_http
 from ftl_launcher.backends.ray_http import Endpoint
 from tests.full_matrix import FULL_MATRIX
-from tests.services.test_ray_backend import CONFIG, TOKEN, cluster
+from tests.services.ray_cluster import TOKEN
+from tests.services.test_ray_backend import CONFIG, cluster
 
 __all__ = ["cluster"]
 pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(900)]
