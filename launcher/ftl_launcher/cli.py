@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "preflight": ("runner_verbs", "preflight", "Check this machine, as every node is checked before training."),
     "images": ("images", "images", "Build, list and check container images."),
     "fetch": ("fetch", "fetch", "Copy examples, DeepSpeed configs or the demo here."),
+    "completion": ("completion", "completion", "Completion of commands, runs and keys for your shell."),
     "doctor": ("doctor", "doctor", "What is installed and reachable, and what to do about the rest."),
 }
 

@@ -9,6 +9,7 @@ import click
 from ftl_config.errors import FtlError
 from ftl_launcher.backends.registry import load_backend
 from ftl_launcher.commands.options import json_option
+from ftl_launcher.completion import complete_run
 from ftl_launcher.console import print_json, say
 from ftl_launcher.follow import request_cancel
 from ftl_launcher.paths import records_file
@@ -21,7 +22,7 @@ _MARGIN_S = 20
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[RUN]...")
+@click.argument("names", nargs=-1, metavar="[RUN]...", shell_complete=complete_run)
 @click.option("--all", "every", is_flag=True, help="Every run that is live.")
 @click.option("--no-wait", is_flag=True, help="Return once the run was asked to stop.")
 @json_option

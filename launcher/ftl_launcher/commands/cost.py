@@ -9,6 +9,7 @@ import click
 
 from ftl_launcher import formats
 from ftl_launcher.commands.options import json_option
+from ftl_launcher.completion import complete_run
 from ftl_launcher.console import make_console, print_json, say
 from ftl_launcher.cost import cost_so_far, hours_so_far
 from ftl_launcher.paths import records_file
@@ -17,7 +18,7 @@ from ftl_launcher.refresh import refresh
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[RUN]...")
+@click.argument("names", nargs=-1, metavar="[RUN]...", shell_complete=complete_run)
 @json_option
 def cost(names: tuple[str, ...], as_json: bool) -> int:
     """Dollars of each RUN, or of all that were rented: the price offered at launch times the hours since."""

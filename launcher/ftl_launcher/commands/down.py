@@ -7,6 +7,7 @@ import click
 from ftl_config.errors import FtlError
 from ftl_launcher.backends.registry import load_backend
 from ftl_launcher.commands.options import json_option
+from ftl_launcher.completion import complete_run
 from ftl_launcher.console import print_json, say
 from ftl_launcher.paths import records_file
 from ftl_launcher.records import RunRecord, RunStore
@@ -14,7 +15,7 @@ from ftl_launcher.refresh import refresh
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="RUN...")
+@click.argument("names", nargs=-1, metavar="RUN...", shell_complete=complete_run)
 @click.option("--all", "everything", is_flag=True, help="Every run that has not ended.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @json_option

@@ -12,13 +12,14 @@ from ftl_config.protocol import parse_event
 from ftl_launcher import formats
 from ftl_launcher.backends.registry import load_backend
 from ftl_launcher.commands.following import follow_to_end, redactor_for
+from ftl_launcher.commands.options import run_argument
 from ftl_launcher.paths import records_file
 from ftl_launcher.rank_lines import lines_of_rank
 from ftl_launcher.records import RunRecord, RunStore
 
 
 @click.command()
-@click.argument("run")
+@run_argument
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run ends; Ctrl-C detaches.")
 @click.option("--rank", type=click.IntRange(min=0), help="Only the output of this worker.")
 @click.option("--raw", is_flag=True, help="Lines as they came.")

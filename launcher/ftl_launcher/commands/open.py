@@ -6,14 +6,14 @@ import click
 
 from ftl_config.errors import FtlError
 from ftl_launcher.backends.registry import load_backend
-from ftl_launcher.commands.options import json_option
+from ftl_launcher.commands.options import json_option, run_argument
 from ftl_launcher.console import print_json
 from ftl_launcher.paths import records_file
 from ftl_launcher.records import RunStore
 
 
 @click.command(name="open")
-@click.argument("run")
+@run_argument
 @click.option("--print", "only_print", is_flag=True, help="Print the address, open nothing.")
 @json_option
 def open_(run: str, only_print: bool, as_json: bool) -> int:

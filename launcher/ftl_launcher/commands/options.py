@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from ftl_config.errors import FtlError
+from ftl_launcher.completion import complete_file, complete_key, complete_run
 
 AnyCommand = TypeVar("AnyCommand", bound=Callable[..., Any])
 
@@ -35,12 +37,24 @@ class ConfigCommand(click.Command):
         ctx.meta[LAUNCHER_ARGS] = args[end + 1 :]
         return super().parse_args(ctx, args[:end])
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        found = super().shell_complete(ctx, incomplete)
+        if not incomplete.startswith("--"):
+            return found
+        ours = {item.value for item in found}
+        return found + [item for item in complete_key(incomplete) if item.value not in ours]
+
 
 def config_arguments(command: AnyCommand) -> AnyCommand:
     """``CONFIG [--KEY VALUE]...``, handed over as ``source`` and ``overrides``."""
     command = click.option("--allow-unknown", is_flag=True, help="Unknown keys are warnings.")(command)
     command = click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--KEY VALUE]...")(command)
-    return click.argument("source", metavar="CONFIG", callback=_check_source)(command)
+    return click.argument("source", metavar="CONFIG", callback=_check_source, shell_complete=complete_file)(command)
+
+
+def run_argument(command: AnyCommand) -> AnyCommand:
+    """``RUN``, the name of a run on record."""
+    return click.argument("run", shell_complete=complete_run)(command)
 
 
 def json_option(command: AnyCommand) -> AnyCommand:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ftl_launcher import formats
-from ftl_launcher.commands.options import json_option
+from ftl_launcher.commands.options import json_option, run_argument
 from ftl_launcher.console import make_console, print_json, say
 from ftl_launcher.paths import records_file
 from ftl_launcher.records import RunRecord, RunStore
@@ -16,7 +16,7 @@ from ftl_launcher.run_files import FINAL, Part, RunFiles, choose_part, fetch_fil
 
 
 @click.command()
-@click.argument("run")
+@run_argument
 @click.option("--dest", type=click.Path(file_okay=False, path_type=Path), help="Folder to write to; ./RUN if left out.")
 @click.option("--checkpoint", metavar="STEP", help="A step, `latest`, or `final`; the final model, else the latest.")
 @click.option("--list", "only_list", is_flag=True, help="Say what there is, and fetch nothing.")

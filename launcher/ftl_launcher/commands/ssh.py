@@ -11,12 +11,13 @@ import click
 
 from ftl_config.errors import FtlError
 from ftl_launcher.backends.registry import load_backend
+from ftl_launcher.commands.options import run_argument
 from ftl_launcher.paths import records_file
 from ftl_launcher.records import RunStore
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
-@click.argument("run")
+@run_argument
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
 @click.option("--rank", default=0, show_default=True, type=click.IntRange(min=0), help="Which node of the run.")
 def ssh(run: str, command: tuple[str, ...], rank: int) -> int:

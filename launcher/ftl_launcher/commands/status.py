@@ -9,6 +9,7 @@ import click
 
 from ftl_launcher import formats
 from ftl_launcher.commands.options import json_option
+from ftl_launcher.completion import complete_run
 from ftl_launcher.console import make_console, print_json, say
 from ftl_launcher.cost import cost_so_far
 from ftl_launcher.paths import records_file
@@ -32,7 +33,7 @@ _STYLES = {
 
 
 @click.command()
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=complete_run)
 @click.option("--refresh", "ask_all", is_flag=True, help="Ask every backend, also those that take seconds.")
 @json_option
 def status(run: str | None, ask_all: bool, as_json: bool) -> int:
