@@ -14,6 +14,7 @@ from ftl_launcher.memory_check import check_memory
 from ftl_launcher.plan import ON_THIS_MACHINE, RunPlan
 from ftl_launcher.preflight import check_inputs, check_remote_inputs
 from ftl_launcher.preflight_storage import check_checkpoint_store
+from ftl_launcher.upload import check_upload
 
 if TYPE_CHECKING:
     from ftl_config import LoadedConfig
@@ -63,6 +64,7 @@ CHECKS: dict[str, Check] = {
     "credentials": check_credentials,
     "memory": _memory,
     "files": _files,
+    "upload": check_upload,
     "image": _image,
     "checkpoints": _checkpoints,
     MODEL_AND_ROWS: check_model_and_rows,

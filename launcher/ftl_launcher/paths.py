@@ -29,6 +29,8 @@ class RunDir:
         self.plan = self.path / "plan.json"
         self.driver_log = self.path / "driver.log"
         """Log of the newest launch: a link into Ray's session while it runs, a plain file afterwards."""
+        self.workdir = self.path / "workdir"
+        """What of the workdir was sent, where ftl chose it."""
         self.head = self.path / "head.json"
         self.head_log = self.path / "head.log"
         self.result = self.path / "result.json"

@@ -14,6 +14,7 @@ from ftl_config.errors import FtlError
 from ftl_config.protocol import Env
 from ftl_launcher.accelerators import Accelerator, Vendor, parse_accelerators, vendor_of
 from ftl_launcher.secret_names import default_plain_names, default_secret_names
+from ftl_launcher.upload import absolute_workdir
 
 if TYPE_CHECKING:
     from ftl_config import Config, LoadedConfig
@@ -133,6 +134,8 @@ class RunPlan:
     max_hours: float | None = None
     max_cost: float | None = None
     """Dollars; see limits.py."""
+    upload_excludes: tuple[str, ...] = ()
+    """Patterns of the workdir's ``.ftlignore``."""
 
     @property
     def num_workers(self) -> int:
@@ -157,7 +160,7 @@ class RunPlan:
         placement = values.pop("placement")
         placement["clouds"] = tuple(placement["clouds"])
         recovery = values.pop("recovery")
-        for name in ("argv", "secret_names", "extra_packages"):
+        for name in ("argv", "secret_names", "extra_packages", "upload_excludes"):
             values[name] = tuple(values.get(name, ()))
         return cls(
             **values,
@@ -208,7 +211,7 @@ def make_plan(loaded: LoadedConfig, name: str, host: HostFacts, *, ftl_version: 
         recovery=recovery,
         num_nodes=num_nodes,
         workers_per_node=workers_per_node,
-        workdir=host.workdir if backend in ON_THIS_MACHINE else launch.workdir,
+        workdir=host.workdir if backend in ON_THIS_MACHINE else absolute_workdir(launch.workdir, host.workdir),
         mounts=_mounts(config, checkpoint_uri, host) if backend == "docker" else dict(launch.file_mounts or {}),
         setup=launch.setup,
         venv=launch.venv,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ftl_launcher.upload import look_at_upload, read_ignore_file
 from tests.services.ray_cluster import TOKEN, running_cluster
 
 pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -105,3 +106,21 @@ def test_a_wrong_token_is_told_apart(cluster: str) -> None:
     assert result.returncode == 1
     assert "refuses the token" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_ignored_files_do_not_travel(cluster: str, project: Path) -> None:
+    """What .gitignore (also of an inner folder) and .ftlignore name; the look before the upload counts the same."""
+    files = ("data.jsonl", "scratch.log", "big/weights.bin", "src/a.py", "src/a.tmp", ".venv/lib.py")
+    for name in files:
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).write_text("x" * 10)
+    (project / ".gitignore").write_text("*.log\n")
+    (project / "src/.gitignore").write_text("*.tmp\n")
+    (project / ".ftlignore").write_text("# not needed there\nbig/\n")
+    flags = ("--launch.workdir", ".", "--ray-address", cluster, "--env", "STANDIN_LIST_FILES=1")
+    result = ftl("launch", "config.yml", "--name", "r-files", *flags)
+    assert result.returncode == 0, result.stderr
+    [listed] = [line for line in ftl("logs", "r-files").stdout.splitlines() if line.startswith("files:")]
+    counted = {str(path) for path in look_at_upload(project, read_ignore_file(str(project))).sizes}
+    assert set(listed.split()[1:]) == counted
+    assert counted == {".ftlignore", ".gitignore", "config.yml", "data.jsonl", "src/.gitignore", "src/a.py"}

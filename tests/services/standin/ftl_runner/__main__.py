@@ -2,6 +2,7 @@
 
 STANDIN_STEPS: how many steps (default 5). STANDIN_STEP_S: seconds a step (0.05). STANDIN_FAIL_AT: step at which it
 fails with STANDIN_EXIT_CODE (1). STANDIN_PRINT_ENV: name of a variable to print, as a careless script would.
+STANDIN_LIST_FILES: print what is in the current folder.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ def main() -> int:
     print("a line of free text from the runner", flush=True)
     for name in filter(None, os.environ.get("STANDIN_PRINT_ENV", "").split(",")):
         print(f"{name}={os.environ.get(name)}", flush=True)
+    if os.environ.get("STANDIN_LIST_FILES"):
+        print("files:", *sorted(str(path) for path in Path().rglob("*") if path.is_file()), flush=True)
     if step:
         emit(EventType.RESUMED, step=step, uri=str(saved), attempt=2)
     emit(EventType.TRAIN_START, total_steps=total, start_step=step, world_size=int(os.environ.get(Env.NUM_WORKERS, 1)))
