@@ -87,6 +87,7 @@ def test_all_ranks_stop_at_the_step_with_the_batch_saved(ftl: Ftl, config: dict[
     assert all(event["loss"] == event["loss"] for event in read_events(out, "step"))
 
 
+@pytest.mark.slow
 def test_restarts_on_errors_are_asked_for_as_often_as_allowed(
     config: dict[str, Any], poisoned_model: Path, tmp_path: Path
 ) -> None:
