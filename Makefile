@@ -11,14 +11,15 @@ setup:
 demo: setup
 	@bash scripts/demo.sh $(VENV)
 
-# Two at a time, the quick tests first; whatever starts clusters or containers has the machine for itself.
+# Two at a time, the quick tests first; whatever starts clusters or containers has the machine for itself. With two at
+# a time each has one thread: threads of OpenMP that wait for a core take it from those that work.
 test: setup lint
-	$(BIN)/python -m pytest tests -m "not slow" -n 2 --durations=10
-	$(BIN)/python -m pytest tests -m "slow and not service" -n 2 --dist loadfile --durations=30
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -m "not slow" -n 2 --durations=10
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -m "slow and not service" -n 2 --dist loadfile --durations=30
 	$(BIN)/python -m pytest tests -m "slow and service" --durations=30
 
 test-fast: setup
-	$(BIN)/python -m pytest tests -m "not slow" -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -m "not slow" -n 2
 
 lint: setup
 	$(BIN)/ruff check launcher runner tests scripts

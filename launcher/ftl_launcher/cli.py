@@ -13,6 +13,7 @@ import click
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "launch": ("launch", "launch", "Run a config: here, on a Ray cluster, or on any cloud."),
     "check": ("check", "check", "Everything that a launch needs, looked at without launching."),
+    "rehearse": ("rehearse", "rehearse", "The whole job here, small, before it costs anything."),
     "render": ("render", "render", "Print exactly what `ftl launch` would submit."),
     "train": ("train", "train", "Train in this terminal, without the launcher."),
     "status": ("status", "status", "State and progress of runs."),

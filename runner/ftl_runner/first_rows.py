@@ -97,7 +97,7 @@ def _entries(config: Config) -> Iterator[tuple[DatasetSpec, int]]:
 def _look_at(
     spec: DatasetSpec, config: Config, tokenizer: Any, sequence_len: int, count: int, found: FirstRows
 ) -> None:
-    placed = _first_rows(spec, count)
+    placed = first_rows_of(spec, count)
     if not placed:
         raise DataError(f"{spec.path} has no rows", "a dataset needs at least one")
     converter = make_converter(config, spec, tokenizer, length_rule(config.data, sequence_len))
@@ -115,7 +115,7 @@ def _reasons(dropped: dict[str, int]) -> str:
     return ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in dropped.items()) or "all bad"
 
 
-def _first_rows(spec: DatasetSpec, count: int) -> Sequence[Placed]:
+def first_rows_of(spec: DatasetSpec, count: int) -> Sequence[Placed]:
     """The entry's own first rows; those of the file where its slice counts in percent or from the end."""
     source = find_source(spec)
     try:

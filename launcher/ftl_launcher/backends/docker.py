@@ -16,8 +16,10 @@ from typing import Any
 from ftl_config.errors import FtlError
 from ftl_launcher.accelerators import Vendor
 from ftl_launcher.backends.protocol import BackendState, Offer, Request
+from ftl_launcher.backends.tail import tail_file
 from ftl_launcher.idle import command_lines
 from ftl_launcher.images import image_of
+from ftl_launcher.paths import RunDir
 from ftl_launcher.plan import RunPlan
 from ftl_launcher.render import STOP_GRACE_S, render_container_script
 from ftl_launcher.states import RunState
@@ -92,6 +94,9 @@ class DockerBackend:
 
     def logs(self, handle: str, *, follow: bool) -> Iterator[str | None]:
         engine, container = _parse_handle(handle)
+        kept = _kept_log(container)
+        if kept.exists() and self.state(handle).state is RunState.LOST:
+            return tail_file(kept, follow=False, is_over=lambda: True)
         return command_lines([engine, "logs", *(["--follow"] if follow else []), container])
 
     def cancel(self, handle: str) -> None:
@@ -101,6 +106,8 @@ class DockerBackend:
 
     def down(self, handle: str) -> None:
         engine, container = _parse_handle(handle)
+        _call([engine, "kill", container])  # one that has ended already says so, and is removed all the same
+        _keep_log(engine, container)
         done = _call([engine, "rm", "--force", container])
         if done.returncode and "no such" not in done.stderr.lower():
             raise FtlError(f"{engine} did not remove {container}: {_last_line(done.stderr)}")
@@ -123,6 +130,21 @@ def _tell(argv: list[str], *, env: Mapping[str, str] | None = None, timeout_s: i
             f"{argv[0]} {argv[1]} failed: {_last_line(done.stderr)}",
             hint="`ftl doctor` says whether containers run here; `ftl images list` names images",
         )
+
+
+def _kept_log(container: str) -> Path:
+    """Where the output of a container is once it is removed: ``ftl-<run>-<launch>`` -> the run's folder."""
+    run, _, launch = container.removeprefix("ftl-").rpartition("-")
+    return RunDir.of(run).log_of(int(launch))
+
+
+def _keep_log(engine: str, container: str) -> None:
+    target = _kept_log(container)
+    if target.parent.is_dir():
+        with target.open("wb") as file:
+            done = subprocess.run([engine, "logs", container], stdout=file, stderr=subprocess.STDOUT, check=False)
+        if done.returncode:
+            target.unlink()
 
 
 def choose_engine(plan: RunPlan) -> str:

@@ -122,7 +122,7 @@ def test_a_container_that_is_gone_is_lost_and_a_silent_engine_is_an_error(engine
 
 
 def test_lines_come_with_signs_of_life_between() -> None:
-    code = "import time; print('one', flush=True); time.sleep(0.5); print('two')"
+    code = "import time; print('one', flush=True); time.sleep(2); print('two')"
     lines = list(command_lines([sys.executable, "-c", code]))
     assert [line for line in lines if line is not None] == ["one", "two"]
     assert None in lines[lines.index("one") : lines.index("two")]
