@@ -19,6 +19,7 @@ from ftl_launcher.backends.ray_http import Endpoint
 
 STANDIN = Path(__file__).resolve().parent / "standin"
 TOKEN = "0123456789abcdef" * 4
+_TRIES = 3
 PORTS = (
     "port",
     "dashboard-port",
@@ -33,27 +34,11 @@ PORTS = (
 @contextmanager
 def running_cluster() -> Iterator[str]:
     """The address of a cluster whose Python has the stand-in runner."""
-    with tempfile.TemporaryDirectory(prefix="rt-", dir="/tmp") as folder:
-        token = Path(folder) / "token"
-        token.write_text(TOKEN)
-        ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
-        command += ["--node-ip-address=127.0.0.1", "--num-cpus=2", "--object-store-memory=100000000"]
-        command += [f"--temp-dir={folder}/ray", *(f"--{name}={port}" for name, port in ports.items())]
-        env = {
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(STANDIN),
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": str(token),
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-        }
-        process = subprocess.Popen(
-            command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0
-        )
-        address = f"http://127.0.0.1:{ports['dashboard-port']}"
+    with tempfile.TemporaryDirectory(prefix="rt-", dir="/tmp") as name:
+        folder = Path(name)
+        (folder / "token").write_text(TOKEN)
+        process, address = _start(folder)
         try:
-            _wait_until_up(address)
             yield address
         finally:
             with suppress(ProcessLookupError):
@@ -62,10 +47,38 @@ def running_cluster() -> Iterator[str]:
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def _wait_until_up(address: str) -> None:
+def _start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """`ray start`, again where Ray gave up on a busy machine: it waits 30 s for its raylet, whatever is set."""
+    for number in range(_TRIES):
+        ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
+        command += ["--node-ip-address=127.0.0.1", "--num-cpus=2", "--object-store-memory=100000000"]
+        command += [f"--temp-dir={folder}/ray{number}", *(f"--{name}={port}" for name, port in ports.items())]
+        env = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(STANDIN),
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        }
+        log = folder / f"start-{number}.log"
+        with log.open("wb") as file:
+            process = subprocess.Popen(command, env=env, stdout=file, stderr=file, process_group=0)
+        address = f"http://127.0.0.1:{ports['dashboard-port']}"
+        if _is_up(process, log, address):
+            return process, address
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    raise TimeoutError(log.read_text()[-2000:])
+
+
+def _is_up(process: subprocess.Popen[bytes], log: Path, address: str) -> bool:
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        with suppress(FtlError):
-            ray_http.check_reachable(Endpoint(address, TOKEN))
-            return
-    raise TimeoutError(address)
+    while time.monotonic() < deadline and process.poll() is None:
+        if b"Ray runtime started" in log.read_bytes():
+            with suppress(FtlError):
+                ray_http.check_reachable(Endpoint(address, TOKEN))
+                return True
+        time.sleep(0.2)
+    return False
