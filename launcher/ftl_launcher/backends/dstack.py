@@ -33,6 +33,8 @@ _STATES = {
     "done": RunState.SUCCEEDED,
 }
 
+_WAITING = (RunState.PENDING, RunState.RECOVERING)
+
 _MAX_NAME = 41
 _FOLDER = "/workspace/run"
 _SHARED_MEMORY = "16GB"
@@ -270,7 +272,7 @@ def _state(run: Any) -> BackendState:
         state,
         exit_code=newest.exit_status if newest and state is RunState.FAILED else None,
         message=run.error or (newest and (newest.termination_reason_message or newest.error)) or run.termination_reason,
-        started_at=run.submitted_at.timestamp(),
+        started_at=newest.submitted_at.timestamp() if newest and state not in _WAITING else None,
         ended_at=ended.timestamp() if ended else None,
     )
 
