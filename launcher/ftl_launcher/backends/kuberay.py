@@ -46,7 +46,12 @@ _JOB_STATES = {
 }
 
 _INSTALL = "https://kubernetes.io/docs/tasks/tools says how; `ftl render` works without it"
-_NO_OPERATOR = "install the KubeRay operator, 1.5.1 or newer: https://docs.ray.io/en/latest/cluster/kubernetes"
+_HINTS = {
+    "no matches for kind": "install the KubeRay operator, 1.5.1 or newer: https://docs.ray.io/en/latest/cluster/kubernetes",
+    "AlreadyExists": "choose another --name, or remove that run: `ftl down RUN`, `kubectl delete rayjob NAME`",
+    "strict decoding error": "the cluster's KubeRay is older than 1.5.1; update its operator and its CRDs",
+}
+"""What kubectl says -> what to do about it."""
 _ACCESS = "`kubectl auth whoami` says whether this machine may talk to the cluster"
 
 _UNSUITABLE = {
@@ -87,7 +92,7 @@ class _Run:
         """What kubectl answers; what it refuses is an error."""
         done = call(self.argv(*arguments), stdin=stdin, install=_INSTALL)
         if done.returncode:
-            hint = _NO_OPERATOR if "no matches for kind" in done.stderr else _ACCESS
+            hint = next((hint for words, hint in _HINTS.items() if words in done.stderr), _ACCESS)
             raise FtlError(f"kubectl {arguments[0]} {self.name}: {last_line(done.stderr)}", hint=hint)
         return done.stdout
 
