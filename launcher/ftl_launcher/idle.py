@@ -41,13 +41,26 @@ def with_idle(items: Iterable[T]) -> Iterator[T | None]:
         yield item
 
 
-def command_lines(argv: Sequence[str]) -> Iterator[str | None]:
-    """Lines of a command's output, both streams, with None as `with_idle` has it.
+def chunk_lines(chunks: Iterable[str | None]) -> Iterator[str | None]:
+    """Lines of a text that comes in pieces, with None as `with_idle` has it."""
+    rest = ""
+    for chunk in with_idle(chunks):
+        if chunk is None:
+            yield None
+            continue
+        *whole, rest = (rest + chunk).split("\n")
+        yield from whole
+    if rest:
+        yield rest
+
+
+def command_lines(argv: Sequence[str], *, stderr: int = subprocess.STDOUT) -> Iterator[str | None]:
+    """Lines of a command's output, both streams unless ``stderr`` goes elsewhere, with None as `with_idle` has it.
 
     The command is ended when the caller stops reading.
     """
     process = subprocess.Popen(
-        list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
     )
     assert process.stdout is not None
     try:

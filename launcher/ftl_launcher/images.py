@@ -57,6 +57,11 @@ class Flavour:
             digest.update(path.read_bytes() + b"\0")
         return digest.hexdigest()[:12]
 
+    def locked_version(self, package: str) -> str:
+        """The version of a package that the image has."""
+        lines = self.requirements.read_text(encoding="utf-8").splitlines()
+        return next(line.split("==")[1].split()[0] for line in lines if line.startswith(f"{package}=="))
+
     @property
     def reference(self) -> str:
         """``ftl:cpu-0.1.0-3f2a...``: what `ftl images build` calls it."""
@@ -81,14 +86,14 @@ def find_flavour(name: str) -> Flavour:
     return known[name]
 
 
-def image_for(vendor: Vendor) -> str:
-    """The reference of our image for accelerators of a vendor."""
-    return find_flavour(_BY_VENDOR[vendor]).reference
+def flavour_for(vendor: Vendor) -> Flavour:
+    """Our image for accelerators of a vendor."""
+    return find_flavour(_BY_VENDOR[vendor])
 
 
 def image_of(plan: RunPlan) -> str:
     """The image that a plan names, or ours for its accelerators."""
-    return (plan.image or image_for(plan.resources.vendor)).removeprefix("docker:")
+    return (plan.image or flavour_for(plan.resources.vendor).reference).removeprefix("docker:")
 
 
 @dataclass(frozen=True)

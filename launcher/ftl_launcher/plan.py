@@ -240,7 +240,7 @@ def _clouds(launch: LaunchSection) -> tuple[str, ...]:
 
 def _placement(launch: LaunchSection, backend: str) -> Placement:
     return Placement(
-        clouds=_clouds(launch) if backend in ("skypilot", "docker") else (),
+        clouds=_clouds(launch) if backend in ("skypilot", "docker", "dstack") else (),
         region=launch.region,
         zone=launch.zone,
         ray_address=launch.ray_address if backend == "ray" else None,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
 
 STOP_GRACE_S = 180
 """How long a cancelled run may take to save a checkpoint before it is killed."""
+
+CLUSTER_LINGER_S = 60
+"""How long the machines of an ended RayJob stay, for a last look."""
+
+_NODES = {
+    "skypilot": {"rank_variable": "SKYPILOT_NODE_RANK", "ips_variable": "SKYPILOT_NODE_IPS"},
+    "dstack": {"rank_variable": "DSTACK_NODE_RANK", "ips_variable": "DSTACK_NODES_IPS"},
+}
+"""How each tells a node its place among the others: rank, and the addresses of all, one a line."""
 
 SECRET_MARK = "${secret:%s}"  # noqa: S105 - a mark, not a secret
 """Stands in a rendered Ray job for the value of a secret, until submission."""
@@ -34,19 +44,12 @@ def render_ray_job(plan: RunPlan, *, python: str, config_path: str | None) -> st
         config_path: the config file on the cluster, or None to carry the config inside the entrypoint.
     """
     in_job = config_path is None
-    entrypoint = _render(
-        "ray/entrypoint.sh.j2",
-        command=_argv(plan, python, config_path or '"$config"', quote_config=not in_job),
-        config_yaml=plan.config_yaml if in_job else None,
-        delimiter=f"FTL_CONFIG_{plan.config_digest[:8]}",
-        workdir=None if in_job else plan.workdir,
-        extra_packages=(),
-    )
+    entrypoint = _entrypoint(plan, python) if in_job else _entrypoint(plan, python, config_path, plan.workdir)
     secrets = {name: SECRET_MARK % name for name in plan.secret_names} if in_job else {}
     return _render(
         "ray/job.json.j2",
         plan=plan,
-        entrypoint=entrypoint.strip(),
+        entrypoint=entrypoint,
         env=dict(sorted({**plan.env, **secrets, "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_GRACE_S)}.items())),
         working_dir=plan.workdir if in_job else None,
     )
@@ -54,14 +57,40 @@ def render_ray_job(plan: RunPlan, *, python: str, config_path: str | None) -> st
 
 def render_container_script(plan: RunPlan) -> str:
     """What a container on this machine runs: the config carried along, then the runner in bash's place."""
+    return _entrypoint(plan, "python3", extra_packages=plan.extra_packages)
+
+
+@dataclass(frozen=True)
+class Pods:
+    """What Kubernetes is asked for, for each node of a run."""
+
+    image: str
+    ray_version: str
+    gpu: str | None
+    """Name of the resource that its accelerators are, such as nvidia.com/gpu."""
+    requests: Mapping[str, str]
+    limits: Mapping[str, str]
+    node_selector: Mapping[str, str]
+    claims: Mapping[str, str]
+    """Path in the pods -> name of a PersistentVolumeClaim."""
+
+
+def render_ray_manifest(plan: RunPlan, pods: Pods) -> str:
+    """A RayJob of KubeRay's: the entrypoint of the ray backend, on a cluster of its own."""
+    env = {**plan.env, "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_GRACE_S)}
+    prepare = _render("shell/prepare.sh.j2", plan=plan).strip()
     return _render(
-        "ray/entrypoint.sh.j2",
-        command=_argv(plan, "python3", '"$config"', quote_config=False),
-        config_yaml=plan.config_yaml,
-        delimiter=f"FTL_CONFIG_{plan.config_digest[:8]}",
-        workdir=None,
-        extra_packages=plan.extra_packages,
-    ).strip()
+        "kuberay/rayjob.yaml.j2",
+        **vars(pods),
+        plan=plan,
+        entrypoint=_unexpanded(_entrypoint(plan, "python3")),
+        prepare=_unexpanded(prepare) if prepare else None,
+        # A $(NAME) in a variable's value would be replaced by Kubernetes; $$ is a dollar.
+        env={name: value.replace("$", "$$") for name, value in sorted(env.items())},
+        grace_s=STOP_GRACE_S,
+        linger_s=CLUSTER_LINGER_S,
+        pre_stop=_render("kuberay/pre_stop.sh.j2").strip(),
+    )
 
 
 def render_skypilot_task(
@@ -88,8 +117,42 @@ def render_skypilot_task(
         env=dict(sorted(env.items())),
         overrides=overrides,
         managed=managed,
+        **_NODES["skypilot"],
         delimiter=f"FTL_CONFIG_{plan.config_digest[:8]}",
         command=_argv(plan, "python3", '"$FTL_RUN_DIR/config.yml"', quote_config=False),
+    )
+
+
+def render_dstack_task(
+    plan: RunPlan, *, image: str, resources: Mapping[str, Any], options: Mapping[str, Any], folder: str
+) -> str:
+    """A dstack task file; its nodes run the script that SkyPilot's nodes run.
+
+    Args:
+        plan: the plan.
+        image: container image of every node.
+        resources: dstack's ``resources``.
+        options: other keys of the task: what to rent, and until when.
+        folder: where ``plan.workdir`` is put on the nodes.
+    """
+    script = _render(
+        "shell/start_ray.sh.j2",
+        plan=plan,
+        **_NODES["dstack"],
+        delimiter=f"FTL_CONFIG_{plan.config_digest[:8]}",
+        command=_argv(plan, "python3", '"$FTL_RUN_DIR/config.yml"', quote_config=False),
+    )
+    return _render(
+        "dstack/task.yaml.j2",
+        plan=plan,
+        image=image,
+        env=dict(sorted(plan.env.items())),
+        resources=resources,
+        options=options,
+        folder=folder,
+        prepare=_render("shell/prepare.sh.j2", plan=plan).strip(),
+        script=script,
+        script_end=f"FTL_START_{plan.config_digest[:8]}",
     )
 
 
@@ -101,6 +164,30 @@ def fill_secrets(payload: Any, secrets: Mapping[str, str]) -> Any:
     if isinstance(payload, list):
         return [fill_secrets(item, secrets) for item in payload]
     return marks.get(payload, payload) if isinstance(payload, str) else payload
+
+
+def _entrypoint(
+    plan: RunPlan,
+    python: str,
+    config_path: str | None = None,
+    workdir: str | None = None,
+    extra_packages: Sequence[str] = (),
+) -> str:
+    """Shell text that becomes the runner. Without the path of a config it carries the config along."""
+    carried = config_path is None
+    return _render(
+        "ray/entrypoint.sh.j2",
+        command=_argv(plan, python, config_path or '"$config"', quote_config=not carried),
+        config_yaml=plan.config_yaml if carried else None,
+        delimiter=f"FTL_CONFIG_{plan.config_digest[:8]}",
+        workdir=workdir,
+        extra_packages=extra_packages,
+    ).strip()
+
+
+def _unexpanded(shell: str) -> str:
+    """Shell text as the arguments of a container: Kubernetes makes one dollar of two, and leaves $(commands) alone."""
+    return shell.replace("$$", "$$$$")
 
 
 def _argv(plan: RunPlan, python: str, config: str, *, quote_config: bool) -> str:

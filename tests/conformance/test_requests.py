@@ -16,6 +16,8 @@ from tests.unit.launcher.plans import plan_of
 
 WHERE: Mapping[str, tuple[str, ...]] = {
     "local": (),
+    "dstack": ("--launch.backend=dstack", "--launch.image=me/ftl:1", "--launch.accelerators=A10G:1"),
+    "kuberay": ("--launch.backend=kuberay", "--launch.accelerators=A10G:1"),
     "docker": ("--launch.cloud=docker",),
     "ray": ("--launch.ray-address=http://head:8265",),
     "skypilot": ("--launch.cloud=aws", "--launch.accelerators=A10G:1"),

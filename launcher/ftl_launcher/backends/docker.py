@@ -15,6 +15,7 @@ from typing import Any
 
 from ftl_config.errors import FtlError
 from ftl_launcher.accelerators import Vendor
+from ftl_launcher.backends.program import TIMEOUT_S, call, last_line
 from ftl_launcher.backends.protocol import BackendState, Offer, Request
 from ftl_launcher.backends.tail import tail_file
 from ftl_launcher.idle import command_lines
@@ -27,7 +28,7 @@ from ftl_launcher.states import RunState
 # Pinned memory for the collectives of accelerators. Without one the engine's own limits do, which it may not raise.
 _LIMITS = ("--ulimit=memlock=-1", "--ulimit=stack=67108864")
 _ROCM = ("--device=/dev/kfd", "--device=/dev/dri", "--group-add=video", "--security-opt=seccomp=unconfined")
-_TIMEOUT_S = 60
+_INSTALL = "install docker or podman"
 
 _UNSUITABLE = {
     "spot": "launch.spot: this machine is not rented; leave the key out or choose another --cloud",
@@ -80,16 +81,16 @@ class DockerBackend:
             _tell(request.payload["argv"], env={**os.environ, **secrets}, timeout_s=None)
         except FtlError:
             # What could not be started would keep the name; one that runs already is left alone.
-            _call([engine, "rm", container])
+            call([engine, "rm", container], install=_INSTALL)
             raise
 
     def state(self, handle: str) -> BackendState:
         engine, container = _parse_handle(handle)
-        asked = _call([engine, "inspect", "--type", "container", container])
+        asked = call([engine, "inspect", "--type", "container", container], install=_INSTALL)
         if asked.returncode:
             if "no such" in asked.stderr.lower():
                 return BackendState(RunState.LOST, message=f"{engine} knows no container {container}")
-            raise FtlError(f"{engine} cannot be asked about {container}: {_last_line(asked.stderr)}")
+            raise FtlError(f"{engine} cannot be asked about {container}: {last_line(asked.stderr)}")
         return _state(json.loads(asked.stdout)[0]["State"])
 
     def logs(self, handle: str, *, follow: bool) -> Iterator[str | None]:
@@ -106,11 +107,13 @@ class DockerBackend:
 
     def down(self, handle: str) -> None:
         engine, container = _parse_handle(handle)
-        _call([engine, "kill", container])  # one that has ended already says so, and is removed all the same
+        call(
+            [engine, "kill", container], install=_INSTALL
+        )  # one that has ended already says so, and is removed all the same
         _keep_log(engine, container)
-        done = _call([engine, "rm", "--force", container])
+        done = call([engine, "rm", "--force", container], install=_INSTALL)
         if done.returncode and "no such" not in done.stderr.lower():
-            raise FtlError(f"{engine} did not remove {container}: {_last_line(done.stderr)}")
+            raise FtlError(f"{engine} did not remove {container}: {last_line(done.stderr)}")
 
     def shell(self, handle: str, rank: int) -> list[str]:
         engine, container = _parse_handle(handle)
@@ -122,12 +125,12 @@ class DockerBackend:
         return None
 
 
-def _tell(argv: list[str], *, env: Mapping[str, str] | None = None, timeout_s: int | None = _TIMEOUT_S) -> None:
+def _tell(argv: list[str], *, env: Mapping[str, str] | None = None, timeout_s: int | None = TIMEOUT_S) -> None:
     """Have the engine do something; what it cannot do is an error."""
-    done = _call(argv, env=env, timeout_s=timeout_s)
+    done = call(argv, env=env, timeout_s=timeout_s, install=_INSTALL)
     if done.returncode:
         raise FtlError(
-            f"{argv[0]} {argv[1]} failed: {_last_line(done.stderr)}",
+            f"{argv[0]} {argv[1]} failed: {last_line(done.stderr)}",
             hint="`ftl doctor` says whether containers run here; `ftl images list` names images",
         )
 
@@ -204,22 +207,6 @@ def _seconds(text: str | None) -> float | None:
     if not text or text.startswith("0001"):
         return None
     return datetime.fromisoformat(re.sub(r"\.\d+", "", text)).timestamp()
-
-
-def _call(
-    argv: list[str], *, env: Mapping[str, str] | None = None, timeout_s: int | None = _TIMEOUT_S
-) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=timeout_s, check=False)
-    except FileNotFoundError as error:
-        raise FtlError(f"{argv[0]} is not installed here", hint="install docker or podman") from error
-    except subprocess.TimeoutExpired as error:
-        raise FtlError(f"{argv[0]} {argv[1]} did not answer within {timeout_s} s") from error
-
-
-def _last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "no message"
 
 
 def _parse_handle(handle: str) -> tuple[str, str]:

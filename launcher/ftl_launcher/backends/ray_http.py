@@ -113,7 +113,7 @@ def job_state(endpoint: Endpoint, submission_id: str) -> BackendState:
     return BackendState(
         state=_STATES[job["status"]],
         exit_code=job.get("driver_exit_code"),
-        message=_short_message(job.get("message")),
+        message=short_message(job.get("message")),
         started_at=_seconds(job.get("start_time")),
         ended_at=_seconds(job.get("end_time")),
     )
@@ -169,7 +169,7 @@ def _opener(address: str) -> request.OpenerDirector:
     return request.build_opener()
 
 
-def _short_message(message: str | None) -> str | None:
+def short_message(message: str | None) -> str | None:
     """Ray quotes the end of the log in its message: keep what it says itself, and the last line of free text."""
     if message is None:
         return None

@@ -10,6 +10,8 @@ from ftl_launcher.suggestions import suggest
 
 BACKENDS: dict[str, str] = {
     "docker": "ftl_launcher.backends.docker",
+    "dstack": "ftl_launcher.backends.dstack",
+    "kuberay": "ftl_launcher.backends.kuberay",
     "local": "ftl_launcher.backends.local",
     "ray": "ftl_launcher.backends.ray",
     "skypilot": "ftl_launcher.backends.skypilot",

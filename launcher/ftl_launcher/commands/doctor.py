@@ -38,6 +38,7 @@ _PACKAGES = {
     "deepspeed": ("ZeRO sharding", "ftl-tune[runner]"),
     "boto3": ("looking at the checkpoint bucket before a launch", "boto3"),
     "skypilot": ("renting machines", "ftl-tune[sky]"),
+    "dstack": ("renting machines through dstack", "ftl-tune[dstack]"),
     "bitsandbytes": ("4-bit and 8-bit weights", "ftl-tune[quantization]"),
 }
 

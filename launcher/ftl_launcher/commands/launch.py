@@ -44,7 +44,7 @@ def launch(
     skip_memory_check: bool,
     as_json: bool,
 ) -> int:
-    """Run CONFIG: on this machine, on a Ray cluster (--ray-address), or on a cloud (--cloud)."""
+    """Run CONFIG: here, on a Ray cluster (--ray-address), on a cloud (--cloud), or by another --backend."""
     backend, request = make_request(plan)
     if dryrun:
         print_request(request, as_json=as_json)

@@ -62,7 +62,7 @@ def json_option(command: AnyCommand) -> AnyCommand:
 
 
 _LAUNCH_FLAGS = (
-    ("backend", "local, ray, skypilot, docker, ...; worked out from the rest when left out."),
+    ("backend", "local, docker, ray, kuberay, skypilot, dstack; worked out from the rest when left out."),
     ("cloud", "aws, gcp, azure, lambda, runpod, kubernetes, slurm, ...; several with commas."),
     ("region", "Region of that cloud."),
     ("zone", "Zone of that region."),

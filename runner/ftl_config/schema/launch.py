@@ -29,11 +29,11 @@ class LaunchSection(Section):
     """Machines, image, files and environment of a launched run. Everything can be given by flags instead."""
 
     backend: str | None = None
-    """What starts the run: local, ray, skypilot, docker, ..."""
+    """What starts the run: local, docker, ray, kuberay, skypilot, dstack."""
     cloud: str | None = None
     """Cloud to run on: aws, gcp, azure, kubernetes, slurm, ...; the cheapest that fits when left out."""
     region: str | None = None
-    """Region of that cloud."""
+    """Region of that cloud; on Kubernetes, the context of the kubeconfig."""
     zone: str | None = None
     """Zone of that region."""
     accelerators: str | dict[str, Count] | Texts | None = None

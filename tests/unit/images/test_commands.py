@@ -10,7 +10,7 @@ import pytest
 
 from ftl_launcher import cli
 from ftl_launcher.accelerators import Vendor
-from ftl_launcher.images import BuildOptions, build_command, find_flavour, flavours, image_for
+from ftl_launcher.images import BuildOptions, build_command, find_flavour, flavour_for, flavours
 from tests.services.s3 import ROOT
 
 GOLDEN = ROOT / "tests/golden/images"
@@ -44,7 +44,7 @@ def test_the_tag_follows_everything_that_is_inside(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize(("vendor", "flavour"), [(Vendor.NVIDIA, "cuda"), (Vendor.AMD, "rocm"), (Vendor.CPU, "cpu")])
 def test_every_vendor_has_an_image(vendor: Vendor, flavour: str) -> None:
-    assert image_for(vendor) == find_flavour(flavour).reference
+    assert flavour_for(vendor) == find_flavour(flavour)
 
 
 def test_print_builds_nothing(capsys: pytest.CaptureFixture[str]) -> None:

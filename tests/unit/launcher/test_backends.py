@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ftl_config.errors import FtlError
-from ftl_launcher.backends import ray_logs, registry, skypilot_logs
+from ftl_launcher.backends import ray_logs, registry, reopened, skypilot_logs
 from ftl_launcher.backends.local import LocalBackend
 from ftl_launcher.backends.protocol import Backend, BackendState
 from ftl_launcher.backends.ray_http import Endpoint
@@ -228,7 +228,7 @@ class TestSkyPilot:
         assert [line for line in lines if line is not None] == ["one", "two", "three"]
 
     def test_a_stream_that_ends_before_the_run_is_opened_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(skypilot_logs, "_RETRY_S", 0.0)
+        monkeypatch.setattr(reopened, "_RETRY_S", 0.0)
         streams = [
             ["a\nb\n"],
             [None, "a\nb\nc\n"],

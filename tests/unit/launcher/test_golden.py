@@ -133,6 +133,57 @@ def test_ray_cluster_job_is_as_stored(check_golden) -> None:  # type: ignore[no-
     check_golden(GOLDEN / "ray" / "cluster.json", make_request(plan)[1].text)
 
 
+CLUSTER_FLAGS = {
+    "everything": (
+        "--launch.accelerators=H100:8",
+        "--launch.nodes=2",
+        "--launch.cpus=32+",
+        "--launch.memory=256",
+        "--launch.disk-gb=512",
+        "--launch.instance-type=p5.48xlarge",
+        "--launch.region=us-east-1",
+        "--launch.zone=us-east-1a",
+        "--launch.image={name: ghcr.io/ftl/cuda:1.2.3, extra_packages: [einops==0.8.1]}",
+        "--launch.labels={team: research}",
+        '--launch.setup=echo it\'s "ready" at $$HOME',
+        "--launch.env={GREETING: 'costs $$ or $(HOME)'}",
+    ),
+    **{
+        f"{vendor}-{nodes}": (
+            f"--launch.accelerators={ACCELERATORS[vendor]}",
+            f"--launch.nodes={nodes}",
+            f"--launch.image={IMAGES[vendor]}",
+        )
+        for vendor, nodes in itertools.product(ACCELERATORS, (1, 2))
+    },
+}
+ONLY = {
+    "kuberay": (
+        "--launch.namespace=training",
+        "--launch.file-mounts={/data: 'pvc://datasets'}",
+        "--launch.recovery.max-restarts-on-errors=2",
+    ),
+    "dstack": (
+        "--launch.cloud=aws,k8s",
+        "--launch.spot",
+        "--launch.max-hourly-cost=90",
+        "--launch.max-hours=12",
+        "--launch.autostop-minutes=10",
+        "--launch.ports=['8080']",
+        "--launch.workdir=/home/me/project",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CLUSTER_FLAGS)
+@pytest.mark.parametrize("backend", ONLY)
+def test_manifests_are_as_stored(backend: str, name: str, check_golden) -> None:  # type: ignore[no-untyped-def]
+    flags = [*CLUSTER_FLAGS[name], *(ONLY[backend] if name == "everything" else ())]
+    loaded = load(f"--launch.backend={backend}", *flags, "--checkpoint=s3://bucket/runs")
+    plan = make_plan(loaded, "run-1", HOST_WITH_KEYS, ftl_version="1.2.3")
+    check_golden(GOLDEN / backend / f"{name}.yaml", make_request(plan)[1].text)
+
+
 def test_no_stored_task_is_left_over() -> None:
     stored = {path.stem for path in (GOLDEN / "skypilot").glob("*.yaml")}
     assert stored == {case.name for case in POSSIBLE} | {"candidates", "cluster", "everything"}

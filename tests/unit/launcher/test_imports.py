@@ -12,7 +12,7 @@ import pytest
 from ftl_launcher.records import RunStore
 from tests.unit.launcher.plans import plan_of, record_of
 
-HEAVY = ("torch", "transformers", "datasets", "ray", "sky", "boto3", "deepspeed", "numpy", "requests")
+HEAVY = ("torch", "transformers", "datasets", "ray", "sky", "dstack", "boto3", "deepspeed", "numpy", "requests")
 
 PROBE = """
 import sys

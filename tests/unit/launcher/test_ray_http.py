@@ -76,7 +76,7 @@ def test_job_state(endpoint: Endpoint) -> None:
     ],
 )
 def test_a_quoted_log_is_cut_to_its_last_line(message: str | None, short: str | None) -> None:
-    assert ray_http._short_message(message) == short
+    assert ray_http.short_message(message) == short
 
 
 def test_stop(endpoint: Endpoint) -> None:
