@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftl_config.errors import FtlError
+from ftl_launcher.paths import RunDir
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -27,8 +28,8 @@ USUAL = (".git", ".venv", "venv", "__pycache__")
 
 _LARGEST = 5
 _MIB = 2**20
-_RAY_LIMIT = 512 * _MIB
-"""The largest package that Ray takes (RAY_max_grpc_message_size)."""
+_LIMITS = {"ray": 512 * _MIB, "dstack": 2 * _MIB}
+"""The largest package that Ray takes (RAY_max_grpc_message_size), and dstack (DSTACK_SERVER_CODE_UPLOAD_LIMIT)."""
 _TOO_MUCH = 1024 * _MIB
 """From here on a warning, where nobody sets a limit: every node gets it all, at every start."""
 
@@ -84,7 +85,7 @@ def check_upload(loaded: LoadedConfig, plan: RunPlan, secrets: Mapping[str, str]
     """Whether the workdir is small enough to be sent; what to warn of.
 
     Raises:
-        FtlError: there is no such folder, or Ray would not take it.
+        FtlError: there is no such folder, or the backend would not take it.
     """
     if plan.backend in ("local", "docker") or plan.workdir is None or "://" in plan.workdir:
         return None
@@ -94,9 +95,23 @@ def check_upload(loaded: LoadedConfig, plan: RunPlan, secrets: Mapping[str, str]
     upload = look_at_upload(root, plan.upload_excludes)
     told = f"launch.workdir: {len(upload.sizes):,} files, {_mib(upload.total)} in {root} ({upload.largest()})"
     hint = f"name what need not travel in {root / IGNORE_FILE} (the syntax of .gitignore); data is better in a bucket"
-    if plan.backend == "ray" and upload.total > _RAY_LIMIT:
-        raise FtlError(f"{told}: Ray takes up to {_mib(_RAY_LIMIT)}", hint, exit_code=2)
+    limit = _LIMITS.get(plan.backend)
+    if limit is not None and upload.total > limit:
+        raise FtlError(f"{told}: {plan.backend} takes up to {_mib(limit)}", hint, exit_code=2)
     return f"{told} travel to every node at every start; {hint}" if upload.total > _TOO_MUCH else None
+
+
+def sent_folder(plan: RunPlan) -> str | None:
+    """The folder to hand to a tool that knows .gitignore and not .ftlignore: with one, a folder of what is left.
+
+    Raises:
+        FtlError: it cannot be written.
+    """
+    if plan.workdir is None or not plan.upload_excludes:
+        return plan.workdir
+    target = RunDir.of(plan.name).workdir
+    stage_upload(Path(plan.workdir), plan.upload_excludes, target)
+    return str(target)
 
 
 def stage_upload(root: Path, patterns: Sequence[str], target: Path) -> None:

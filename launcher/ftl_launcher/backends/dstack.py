@@ -19,6 +19,7 @@ from ftl_launcher.images import image_of
 from ftl_launcher.plan import RunPlan
 from ftl_launcher.render import render_dstack_task
 from ftl_launcher.states import RunState
+from ftl_launcher.upload import sent_folder
 
 T = TypeVar("T")
 
@@ -244,7 +245,10 @@ def _open(handle: str) -> tuple[Any, str]:
 def _task(request: Request, secrets: Mapping[str, str]) -> Any:
     """The task with values for the names in its ``env``."""
     api = _import_dstack()
-    task = _asked_of_dstack(request.name, lambda: api.Task.model_validate(dict(request.payload)))
+    payload = dict(request.payload)
+    if folder := sent_folder(request.plan):
+        payload["files"] = [{**payload["files"][0], "local_path": folder}]
+    task = _asked_of_dstack(request.name, lambda: api.Task.model_validate(payload))
     for name, value in {**secrets, "RAY_AUTH_TOKEN": random.token_hex(32)}.items():
         task.env[name] = value
     return task

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets as random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from ftl_config.errors import FtlError
@@ -15,11 +14,10 @@ from ftl_launcher.backends.skypilot_logs import stream_lines
 from ftl_launcher.backends.skypilot_offer import ask_for_offer
 from ftl_launcher.backends.skypilot_requests import launch_on_its_way
 from ftl_launcher.clouds import Cloud, Feature, find_cloud
-from ftl_launcher.paths import RunDir
 from ftl_launcher.plan import RunPlan
 from ftl_launcher.render import render_skypilot_task
 from ftl_launcher.states import RunState
-from ftl_launcher.upload import stage_upload
+from ftl_launcher.upload import sent_folder
 
 _STATES = {
     "INIT": RunState.PENDING,
@@ -110,7 +108,7 @@ class SkyPilotBackend:
         if _asked(_is_known, sky, request.handle):
             return
         try:
-            task = sky.Task.from_yaml_config(_with_upload(request), secrets_overrides=list(values.items()))
+            task = sky.Task.from_yaml_config(_payload(request), secrets_overrides=list(values.items()))
             if kind == _JOB:
                 sky.stream_and_get(sky.jobs.launch(task, name=submission_id))
             else:
@@ -192,14 +190,9 @@ class SkyPilotBackend:
         return f"{server}/dashboard/jobs/{job['job_id']}" if job else f"{server}/dashboard/jobs"
 
 
-def _with_upload(request: Request) -> dict[str, Any]:
-    """SkyPilot knows .gitignore and .skyignore; with a .ftlignore it gets a folder of what is left."""
-    plan, payload = request.plan, dict(request.payload)
-    if plan.workdir is not None and plan.upload_excludes:
-        target = RunDir.of(plan.name).workdir
-        stage_upload(Path(plan.workdir), plan.upload_excludes, target)
-        payload["workdir"] = str(target)
-    return payload
+def _payload(request: Request) -> dict[str, Any]:
+    folder = sent_folder(request.plan)
+    return {**request.payload, **({"workdir": folder} if folder else {})}
 
 
 def for_cloud(plan: RunPlan, cloud: str) -> RunPlan:

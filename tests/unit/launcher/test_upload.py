@@ -14,8 +14,9 @@ import yaml
 
 from ftl_config.errors import FtlError
 from ftl_launcher import cli
+from ftl_launcher.backends import dstack
 from ftl_launcher.backends.registry import load_backend
-from ftl_launcher.backends.skypilot import _with_upload
+from ftl_launcher.backends.skypilot import _payload
 from ftl_launcher.plan import HostFacts, RunPlan
 from ftl_launcher.upload import check_upload, look_at_upload, read_ignore_file
 from tests.unit.launcher.plans import load, plan_of
@@ -47,6 +48,16 @@ def test_ignored_as_git_does(tmp_path: Path, seed: int) -> None:
     assert {str(path) for path in look_at_upload(tmp_path, ()).sizes} == set(told.strip("\0").split("\0"))
 
 
+def test_dstack_gets_it_too(tmp_path: Path) -> None:
+    write(tmp_path, "a.py", "b.bin")
+    (tmp_path / ".ftlignore").write_text("*.bin\n")
+    pytest.importorskip("dstack.api")
+    flags = ("--launch.backend=dstack", "--launch.image=me/ftl:1", "--checkpoint=s3://bucket/x")
+    request = load_backend("dstack").request(plan_in(tmp_path, *flags))
+    [sent] = dstack._task(request, {}).files
+    assert {path.name for path in Path(sent.local_path).iterdir()} == {"a.py", ".ftlignore"}
+
+
 def test_ray_is_given_the_patterns(tmp_path: Path) -> None:
     (tmp_path / ".ftlignore").write_text("# large\n\n*.bin  \n!keep.bin\n")
     plan = plan_in(tmp_path, "--launch.ray-address=http://head:8265")
@@ -62,10 +73,10 @@ def test_skypilot_gets_a_folder_of_what_is_left(tmp_path: Path) -> None:
     flags = ("--launch.cloud=slurm", "--checkpoint=s3://bucket/x")
     request = load_backend("skypilot").request(plan_in(tmp_path, *flags))
     assert yaml.safe_load(request.text)["workdir"] == str(tmp_path)
-    sent = Path(_with_upload(request)["workdir"])
+    sent = Path(_payload(request)["workdir"])
     assert {str(path.relative_to(sent)) for path in sent.rglob("*")} == {"a.py", ".ftlignore", ".gitignore"}
     (tmp_path / ".ftlignore").unlink()
-    assert _with_upload(load_backend("skypilot").request(plan_in(tmp_path, *flags)))["workdir"] == str(tmp_path)
+    assert _payload(load_backend("skypilot").request(plan_in(tmp_path, *flags)))["workdir"] == str(tmp_path)
 
 
 def test_too_much_for_ray_is_said_before_anything_is_sent(tmp_path: Path) -> None:
