@@ -77,6 +77,8 @@ class LocalBackend:
 
     def submit(self, request: Request, secrets: Mapping[str, str]) -> None:
         run_dir = RunDir.of(request.name).create()
+        if _is_known(run_dir, request.plan.submission_id):
+            return
         _wait_for_last_launch(run_dir)
         _clear_last_launch(run_dir, request.plan.launch_number)
         watchdog = _start_watchdog(run_dir, request.plan, secrets)
@@ -229,6 +231,13 @@ def _submit_job(endpoint: Endpoint, payload: Mapping[str, Any]) -> None:
     from ftl_launcher.backends.ray import submit_job
 
     submit_job(endpoint, payload)
+
+
+def _is_known(run_dir: RunDir, submission_id: str) -> bool:
+    """Whether this very launch was submitted before."""
+    head = _read_json(run_dir.head)
+    is_running = head.get("submission_id") == submission_id and is_alive(head.get("watchdog"))
+    return is_running or _result(run_dir, submission_id) is not None
 
 
 def _result(run_dir: RunDir, submission_id: str) -> BackendState | None:

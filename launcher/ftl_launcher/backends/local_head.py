@@ -38,6 +38,9 @@ _READY_TIMEOUT_S = 90.0
 _SUBMIT_TIMEOUT_S = 90.0
 """A launcher that was killed never submits: then this process ends instead of waiting for ever."""
 _POLL_S = 0.5
+_READY_POLL_S = 0.1
+_STARTED = b"Ray runtime started"
+"""What `ray start --block` says once its node has joined."""
 _STOP_TIMEOUT_S = 10.0
 _MAX_TEMP_PATH = 40
 """Ray puts sockets about 60 characters below its folder, and a socket's path may have 107."""
@@ -70,15 +73,17 @@ def main(run_path: str) -> int:
     signal.signal(signal.SIGTERM, _raise_stopped)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    _write_json(run_dir.head, {"status": "starting", "watchdog": process_tag()})
+    _write_json(run_dir.head, _head(plan, "starting"))
     with _temp_dir() as temp_dir:
         try:
             ray, endpoint = _start_ray(run_dir, plan, temp_dir)
-            _write_json(run_dir.head, _head(endpoint, ray, temp_dir, run_dir.token(plan.launch_number)))
+            token = str(run_dir.token(plan.launch_number))
+            where = {"ray_pid": ray.pid, "address": endpoint.address, "token_path": token, "temp_dir": str(temp_dir)}
+            _write_json(run_dir.head, {**_head(plan, "ready"), **where})
             _link_log(run_dir, plan, temp_dir)
             result = _wait_for_job(endpoint, plan.submission_id, ray)
         except FtlError as error:
-            _write_json(run_dir.head, {"status": "failed", "watchdog": process_tag(), "error": error.message})
+            _write_json(run_dir.head, {**_head(plan, "failed"), "error": error.message})
             result = BackendState(RunState.FAILED, message=error.message)
         except _Stopped:
             result = BackendState(RunState.CANCELLED, message="stopped before the job had ended")
@@ -91,16 +96,17 @@ def main(run_path: str) -> int:
 
 
 def _start_ray(run_dir: RunDir, plan: RunPlan, temp_dir: Path) -> tuple[subprocess.Popen[bytes], Endpoint]:
-    """Start a head on free ports; another process may take one in between, so try again with others."""
+    """Start a head on free ports; another process may take one in between, or Ray give up: try again with others."""
     token = run_dir.token(plan.launch_number)
     for attempt in range(1, _START_TRIES + 1):
         ports = free_ports(len(_PORT_NAMES))
         numbered = dict(zip(_PORT_NAMES, ports, strict=True))
         endpoint = Endpoint(f"http://127.0.0.1:{numbered['dashboard-port']}", token.read_text())
+        written = run_dir.head_log.stat().st_size
         ray = subprocess.Popen(
             _ray_command(plan, numbered, temp_dir), stdin=subprocess.DEVNULL, preexec_fn=_die_with_watchdog
         )
-        if _becomes_ready(ray, endpoint):
+        if _becomes_ready(ray, endpoint, run_dir.head_log, written):
             return ray, endpoint
         sys.stdout.write(f"ftl: Ray did not come up on ports {ports} (try {attempt} of {_START_TRIES})\n")
         sys.stdout.flush()
@@ -140,14 +146,15 @@ def free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def _becomes_ready(ray: subprocess.Popen[bytes], endpoint: Endpoint) -> bool:
+def _becomes_ready(ray: subprocess.Popen[bytes], endpoint: Endpoint, log: Path, written: int) -> bool:
+    """The dashboard answers before the node has joined, and where that takes 30 s (a busy machine) Ray gives up."""
     deadline = time.monotonic() + _READY_TIMEOUT_S
     while time.monotonic() < deadline and ray.poll() is None:
-        try:
-            ray_http.check_reachable(endpoint)
-            return True
-        except FtlError:
-            time.sleep(_POLL_S)
+        if _STARTED in log.read_bytes()[written:]:
+            with contextlib.suppress(FtlError):
+                ray_http.check_reachable(endpoint)
+                return True
+        time.sleep(_READY_POLL_S)
     return False
 
 
@@ -193,15 +200,8 @@ def _ray_log(plan: RunPlan, temp_dir: Path) -> Path:
     return temp_dir / "session_latest" / "logs" / f"job-driver-{plan.submission_id}.log"
 
 
-def _head(endpoint: Endpoint, ray: subprocess.Popen[bytes], temp_dir: Path, token: Path) -> dict[str, Any]:
-    return {
-        "status": "ready",
-        "watchdog": process_tag(),
-        "ray_pid": ray.pid,
-        "address": endpoint.address,
-        "token_path": str(token),
-        "temp_dir": str(temp_dir),
-    }
+def _head(plan: RunPlan, status: str) -> dict[str, Any]:
+    return {"status": status, "watchdog": process_tag(), "submission_id": plan.submission_id}
 
 
 def _write_result(run_dir: RunDir, plan: RunPlan, result: BackendState) -> None:

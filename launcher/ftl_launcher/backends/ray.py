@@ -74,7 +74,8 @@ class RayBackend:
         ray_http.stop_job(endpoint, submission_id)
 
     def down(self, handle: str) -> None:
-        self.cancel(handle)  # the cluster is not ours to end
+        if not self.state(handle).state.is_terminal:
+            self.cancel(handle)  # the cluster is not ours to end
 
     def shell(self, handle: str, rank: int) -> list[str]:
         endpoint, _ = _parse_handle(handle)
