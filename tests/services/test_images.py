@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from ftl_launcher.images import find_flavour, host_certificate
+from tests.conformance.runs import ConformingRuns, Place
 from tests.e2e.ftl_cli import Ftl, losses, write_config
 from tests.full_matrix import full_matrix
 from tests.services.containers import BASE, Containers, cannot_run, running_containers, torch_wheel
+from tests.services.ray_cluster import STANDIN
 
 pytestmark = [
     pytest.mark.service,
@@ -154,10 +156,21 @@ def test_a_launch_in_a_container_ends_as_one_without(
     assert losses(tmp_path / "podman") == pytest.approx(losses(tmp_path / "local"), rel=1e-5)
     assert "planted-value-7Hq" not in ftl.run("render", str(tmp_path / "podman.yml"), "--secret", "PLANTED").stdout
 
+    before = ftl.run("logs", "in-podman").stdout
     for _ in range(2):  # what is gone already is no error
         ftl.run("down", "in-podman", "--yes")
+    assert ftl.run("logs", "in-podman").stdout == before, "kept when the container goes"
     assert image.engines.call("podman", "ps", "--all", "--quiet").stdout == ""
     assert ftl.status("in-podman")["state"] == "succeeded"
+
+
+class TestConformance(ConformingRuns):
+    @pytest.fixture
+    def place(self, image: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+        for name, value in image.engines.environment.items():
+            monkeypatch.setenv(name, value)
+        launch = {"cloud": "podman", "file_mounts": f"{{{STANDIN}: {STANDIN}}}"}
+        return Place(launch, str(tmp_path / "checkpoints"), tmp_path, env={"PYTHONPATH": str(STANDIN)})
 
 
 def certificates() -> dict[str, Any]:

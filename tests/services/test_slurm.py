@@ -16,8 +16,10 @@ from typing import Any
 
 import pytest
 
+from tests.conformance.runs import ConformingRuns, Place
 from tests.e2e.ftl_cli import Ftl, losses, wait_for, write_config
 from tests.full_matrix import full_matrix
+from tests.services.ray_cluster import STANDIN
 from tests.services.s3 import ROOT, S3Server
 from tests.services.slurm.onprem import OnPrem, cannot_run, running_cluster
 
@@ -151,3 +153,13 @@ def _aws(server: S3Server, code: str) -> str:
     code = f"import boto3; s3 = boto3.client('s3'); b = {server.bucket!r}; {code}"
     environment = {**os.environ, **server.environment}
     return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True).stdout
+
+
+class TestConformance(ConformingRuns):
+    @pytest.fixture
+    def place(self, onprem: OnPrem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+        for name, value in onprem.environment.items():
+            monkeypatch.setenv(name, value)
+        launch = {"cloud": "slurm", "cpus": "1", "venv": sys.prefix}
+        env = {"PYTHONPATH": f"{STANDIN}:{ROOT}/launcher:{ROOT}/runner"}
+        return Place(launch, f"file://{tmp_path}/checkpoints", tmp_path, timeout_s=400, env=env)
