@@ -56,9 +56,10 @@ def test_a_module_that_the_model_does_not_have(ftl: Ftl, config: dict[str, Any],
 def test_data_that_does_not_fit(ftl: Ftl, config: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"messages": []}\n{"text": "x"}\n')
     write_config(tmp_path / "config.yml", config | {"datasets": [{"path": "rows.jsonl", "type": "chat_template"}]})
-    done = ftl.run("rehearse", "config.yml", *ELSEWHERE, "--no-resume", check=False)
+    done = ftl.run("rehearse", "config.yml", *ELSEWHERE, check=False)
     assert done.returncode == 3, done.stderr
-    assert "rehearsal failed" in done.stderr
+    assert "rows.jsonl, line 1" in done.stderr, "the user's own file, not a copy"
+    assert not json.loads(ftl.run("runs", "--json").stdout)
 
 
 def test_what_the_backend_refuses_is_said_first(ftl: Ftl, config: dict[str, Any], tmp_path: Path) -> None:

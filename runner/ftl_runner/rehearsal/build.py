@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftl_config.canonical import canonical_values, to_yaml
+from ftl_config.errors import FtlError
 from ftl_config.schema.data import DatasetSpec
-from ftl_runner.data.errors import DataError, RowError
+from ftl_runner.data.errors import RowError
 from ftl_runner.failures import first_line
-from ftl_runner.first_rows import first_rows_of
+from ftl_runner.first_rows import first_rows_of, look_at_first_rows
 from ftl_runner.models.errors import ModelError
 from ftl_runner.models.tokenizer import load_tokenizer
 from ftl_runner.rehearsal.settings import MAX_WORKERS, Changes, layers_counted, small_settings
@@ -58,6 +59,7 @@ def build_rehearsal(config: Config, folder: Path, *, steps: int, workers: int, m
     """
     import torch
 
+    _check_rows(config)
     values = canonical_values(config)
     changes = small_settings(values, folder, steps=steps, on_gpus=torch.cuda.is_available())
     before = str(values.get("base_model"))
@@ -70,6 +72,14 @@ def build_rehearsal(config: Config, folder: Path, *, steps: int, workers: int, m
     changes.told.insert(1, _told("datasets", "all rows", f"the first {NUM_ROWS} of each", "a slice will do"))
     _fewer_workers(changes, workers)
     return Rehearsal(to_yaml(changes.values), changes.told)
+
+
+def _check_rows(config: Config) -> None:
+    """Rows that cannot be used are told by their own file and line, which the copies below would not have."""
+    found = look_at_first_rows(config, NUM_ROWS, elsewhere=False)
+    if found.errors:
+        first = found.errors[0]
+        raise FtlError(first["message"], first["hint"], first["exit_code"])
 
 
 def _told(key: str, before: str, after: str, why: str) -> dict[str, str]:
@@ -133,11 +143,6 @@ def _local_entry(spec: DatasetSpec, folder: Path, name: str) -> dict[str, Any]:
 
 
 def _row_lines(spec: DatasetSpec) -> Iterator[str]:
-    placed = first_rows_of(spec, NUM_ROWS)
-    if not placed:
-        raise DataError(f"{spec.path} has no rows", "a dataset needs at least one")
-    for stream, index, row in placed:
-        if isinstance(row, RowError):
-            raise DataError(f"{stream.place(index)}: {row.message}", row.hint)
-        if row is not None:
+    for _, _, row in first_rows_of(spec, NUM_ROWS):
+        if row is not None and not isinstance(row, RowError):  # what is bad and skipped was told
             yield json.dumps(row, ensure_ascii=False, default=str)
