@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ftl_launcher.clouds import Feature, find_cloud
 from ftl_launcher.credentials import check_credentials
 from ftl_launcher.first_rows import check_model_and_rows
 from ftl_launcher.image_inspection import check_image
@@ -37,6 +38,13 @@ def _image(loaded: LoadedConfig, plan: RunPlan, secrets: Mapping[str, str]) -> s
     return None
 
 
+def _machines(loaded: LoadedConfig, plan: RunPlan, secrets: Mapping[str, str]) -> str | None:
+    """Rented machines that nobody ends."""
+    clouds = [find_cloud(name) for name in plan.placement.clouds] if plan.backend == "skypilot" else []
+    lasting = [cloud.title for cloud in clouds if cloud.is_rented and Feature.AUTODOWN in cloud.refusals]
+    return f"machines of {', '.join(lasting)} stay, and cost, until `ftl down {plan.name}`" if lasting else None
+
+
 def _memory(loaded: LoadedConfig, plan: RunPlan, secrets: Mapping[str, str]) -> str | None:
     check_memory(loaded, plan)
     return None
@@ -62,6 +70,7 @@ MODEL_AND_ROWS = "model and rows"
 
 CHECKS: dict[str, Check] = {
     "credentials": check_credentials,
+    "machines": _machines,
     "memory": _memory,
     "files": _files,
     "upload": check_upload,

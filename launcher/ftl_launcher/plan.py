@@ -136,6 +136,8 @@ class RunPlan:
     """Dollars; see limits.py."""
     upload_excludes: tuple[str, ...] = ()
     """Patterns of the workdir's ``.ftlignore``."""
+    mount_modes: Mapping[str, str] = field(default_factory=dict)
+    """Path on the nodes -> how its bucket is there; it is copied where nothing stands here."""
 
     @property
     def num_workers(self) -> int:
@@ -212,7 +214,8 @@ def make_plan(loaded: LoadedConfig, name: str, host: HostFacts, *, ftl_version: 
         num_nodes=num_nodes,
         workers_per_node=workers_per_node,
         workdir=host.workdir if backend in ON_THIS_MACHINE else absolute_workdir(launch.workdir, host.workdir),
-        mounts=_mounts(config, checkpoint_uri, host) if backend == "docker" else dict(launch.file_mounts or {}),
+        mounts=_mounts(config, checkpoint_uri, host) if backend == "docker" else launch.mount_sources,
+        mount_modes=launch.mount_modes,
         setup=launch.setup,
         venv=launch.venv,
         ftl_version=ftl_version,
@@ -311,7 +314,7 @@ def _mounts(config: Config, checkpoint_uri: str, host: HostFacts) -> dict[str, s
     named += [dataset.path for dataset in (*(config.data.datasets or ()), *(config.data.test_datasets or ()))]
     inside = host.workdir.rstrip("/") + "/"
     outside = [path for path in named if path and path.startswith("/") and not f"{path}/".startswith(inside)]
-    return {**{path: path for path in dict.fromkeys(outside)}, **(config.launch.file_mounts or {})}
+    return {**{path: path for path in dict.fromkeys(outside)}, **config.launch.mount_sources}
 
 
 def _recovery(launch: LaunchSection) -> Recovery:

@@ -13,6 +13,9 @@ from ftl_config.errors import FtlError
 DEFAULT_ENV_FILE = Path(".env")
 KEYRING_SERVICE = "ftl"
 
+_MAY_BE_EMPTY = frozenset({"SKYPILOT_DOCKER_USERNAME", "SKYPILOT_DOCKER_PASSWORD"})
+"""Set and empty, they have SkyPilot log in to the registry as the rented machine's own role."""
+
 _LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
 
 
@@ -26,7 +29,7 @@ def collect_secrets(names: Sequence[str], env_file: Path | None = None) -> dict[
     Raises:
         FtlError: some have no value (all are named), or the file cannot be read.
     """
-    values = {name: os.environ[name] for name in names if os.environ.get(name)}
+    values = {name: os.environ[name] for name in names if os.environ.get(name) or _is_left_empty(name)}
     if missing := _without_value(names, values):
         found = _from_file(env_file)
         values |= {name: found[name] for name in missing if found.get(name)}
@@ -41,7 +44,11 @@ def collect_secrets(names: Sequence[str], env_file: Path | None = None) -> dict[
 
 
 def _without_value(names: Sequence[str], values: Mapping[str, str]) -> list[str]:
-    return [name for name in names if not values.get(name)]
+    return [name for name in names if not values.get(name) and not _is_left_empty(name)]
+
+
+def _is_left_empty(name: str) -> bool:
+    return name in _MAY_BE_EMPTY and os.environ.get(name) == ""
 
 
 def _from_file(env_file: Path | None) -> dict[str, str]:

@@ -202,16 +202,22 @@ def for_cloud(plan: RunPlan, cloud: str) -> RunPlan:
 
 def _wanted(plan: RunPlan) -> list[Feature]:
     """The features that a plan asks for."""
-    resources = plan.resources
+    resources, placement = plan.resources, plan.placement
+    fast_network = resources.network_tier == "best"
     asked = {
         Feature.SPOT: resources.spot,
         Feature.IMAGE: plan.image is not None,
         Feature.MULTI_NODE: plan.num_nodes > 1,
-        Feature.AUTOSTOP: plan.placement.autostop_minutes is not None,
+        Feature.AUTOSTOP: placement.autostop_minutes is not None and not placement.autodown,
+        # SkyPilot's controller of managed jobs asks for it, in case it dies before the machines.
+        Feature.AUTODOWN: placement.managed or (placement.autostop_minutes is not None and placement.autodown),
         Feature.AMD: resources.vendor is Vendor.AMD,
-        Feature.DISK_TIER: resources.disk_tier is not None,
-        Feature.NETWORK_TIER: resources.network_tier is not None,
-        Feature.STORAGE_MOUNT: any("://" in source for source in plan.mounts.values()),
+        Feature.DISK_TIER: resources.disk_tier not in (None, "best"),  # best is what there is, on every cloud
+        Feature.ULTRA_DISK: resources.disk_tier == "ultra",
+        Feature.NETWORK_TIER: fast_network,
+        Feature.NETWORK_OF_PART: fast_network and any(one.count < 8 for one in resources.accelerators),
+        Feature.PORTS: bool(resources.ports),
+        Feature.STORAGE_MOUNT: bool(plan.mount_modes),
     }
     return [feature for feature, wanted in asked.items() if wanted]
 
@@ -224,8 +230,10 @@ def _candidates(plan: RunPlan, clouds: list[Cloud]) -> list[Mapping[str, str]]:
 
 
 def _ends_by_itself(plan: RunPlan) -> bool:
-    """A cluster without autostop is taken down after the run where SkyPilot can; on Slurm it waits for `ftl down`."""
-    return plan.placement.autostop_minutes is None and plan.placement.clouds != ("slurm",)
+    """A cluster without autostop is taken down after the run where SkyPilot can; elsewhere it waits for `ftl down`."""
+    clouds = [find_cloud(name) for name in plan.placement.clouds]
+    can = plan.placement.clouds != ("slurm",) and not any(Feature.AUTODOWN in cloud.refusals for cloud in clouds)
+    return can and plan.placement.autostop_minutes is None
 
 
 def _infra(plan: RunPlan, cloud: Cloud) -> str:

@@ -1,7 +1,7 @@
 """Microsoft Azure."""
 
 from ftl_launcher.accelerators import Vendor
-from ftl_launcher.clouds.facts import Cloud, Feature
+from ftl_launcher.clouds.facts import Cloud, Feature, refuse
 
 # Accelerated networking shows its Ethernet adapter (mlx5_an0) among those for InfiniBand (mlx5_ib0...), whose own IP
 # interfaces (ib0...) NCCL would prefer for meeting, though they reach fewer machines than eth0.
@@ -14,6 +14,6 @@ CLOUD = Cloud(
     credentials=("AZURE_CLIENT_ID", "~/.azure/msal_token_cache.json"),
     login="az login",
     storage_schemes=("abfs", "s3"),
-    refusals={Feature.NETWORK_TIER: "SkyPilot cannot set a network tier on Azure; leave launch.network_tier out"},
+    refusals=refuse(Feature.NETWORK_TIER, Feature.ULTRA_DISK),
     multi_node_env={Vendor.NVIDIA: _INFINIBAND, Vendor.AMD: _INFINIBAND},
 )

@@ -15,17 +15,43 @@ class Feature(StrEnum):
     SPOT = "spot"
     IMAGE = "image"
     MULTI_NODE = "more than one node"
-    AUTOSTOP = "autostop"
+    AUTOSTOP = "machines that stop when idle"
+    AUTODOWN = "machines that end by themselves"
     AMD = "AMD accelerators"
     DISK_TIER = "disk tier"
+    ULTRA_DISK = "disk tier ultra"
     NETWORK_TIER = "network tier"
+    NETWORK_OF_PART = "network tier for a part of a machine"
+    PORTS = "open ports"
     STORAGE_MOUNT = "mounted buckets"
-    REGION = "region"
+
+
+_REASONS = {
+    Feature.SPOT: "SkyPilot rents no spot machines there; leave launch.spot out, or take aws, azure, gcp or nebius",
+    Feature.IMAGE: "SkyPilot runs no container images there; leave launch.image out, and the nodes install the runner",
+    Feature.MULTI_NODE: "SkyPilot starts single machines there; take one node with more accelerators",
+    Feature.AUTOSTOP: "SkyPilot can only delete machines there; leave launch.autodown: false out",
+    Feature.AUTODOWN: "a managed job and autostop need it; set launch.managed: false, leave launch.autostop_minutes "
+    "out, and `ftl down` the run once it has ended: until then its machines cost",
+    Feature.AMD: "none are rented there; azure, oci and runpod do",
+    Feature.DISK_TIER: "there is one kind of disk; leave launch.disk_tier out",
+    Feature.ULTRA_DISK: "high is the fastest disk there; write high, or best",
+    Feature.NETWORK_TIER: "SkyPilot cannot choose the network there; leave launch.network_tier out",
+    Feature.NETWORK_OF_PART: "only machines with 8 accelerators are on the fast network; leave launch.network_tier out",
+    Feature.PORTS: "SkyPilot opens none there; leave launch.ports out",
+    Feature.STORAGE_MOUNT: "a bucket is copied to the nodes where file_mounts gives its URL alone; "
+    "checkpoints in s3:// need no mount",
+}
+
+
+def refuse(*features: Feature) -> dict[Feature, str]:
+    """Each with the reason that is true of most clouds without it."""
+    return {feature: _REASONS[feature] for feature in features}
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """Facts of one cloud. Refusals were read from SkyPilot 0.14.1's own tables of unsupported features."""
+    """Facts of one cloud. Refusals follow SkyPilot's own tables: tests/unit/launcher/test_clouds.py compares them."""
 
     name: str
     infra: str

@@ -1,6 +1,6 @@
 """Lambda Cloud."""
 
-from ftl_launcher.clouds.facts import Cloud, Feature
+from ftl_launcher.clouds.facts import Cloud, Feature, refuse
 
 CLOUD = Cloud(
     name="lambda",
@@ -8,11 +8,6 @@ CLOUD = Cloud(
     title="Lambda",
     credentials=("~/.lambda_cloud/lambda_keys",),
     login="put api_key = <key> into ~/.lambda_cloud/lambda_keys",
-    refusals={
-        Feature.SPOT: "Lambda rents no spot machines; leave launch.spot out or take aws, gcp, azure or runpod",
-        Feature.AMD: "Lambda rents no AMD accelerators; runpod, azure and oci do",
-        Feature.DISK_TIER: "Lambda has one kind of disk; leave launch.disk_tier out",
-        Feature.NETWORK_TIER: "Lambda has one kind of network; leave launch.network_tier out",
-    },
+    refusals=refuse(Feature.SPOT, Feature.AUTOSTOP, Feature.AMD, Feature.DISK_TIER, Feature.NETWORK_TIER),
     # No variables: single machines are joined by Ethernet, and NCCL finds it.
 )

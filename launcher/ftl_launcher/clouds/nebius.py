@@ -1,7 +1,7 @@
 """Nebius AI Cloud."""
 
 from ftl_launcher.accelerators import Vendor
-from ftl_launcher.clouds.facts import Cloud, Feature
+from ftl_launcher.clouds.facts import Cloud, Feature, refuse
 
 CLOUD = Cloud(
     name="nebius",
@@ -9,7 +9,7 @@ CLOUD = Cloud(
     title="Nebius",
     credentials=("~/.nebius/credentials.json", "~/.nebius/NEBIUS_IAM_TOKEN.txt"),
     login="put the service account's key at ~/.nebius/credentials.json",
-    refusals={Feature.AMD: "Nebius rents no AMD accelerators; runpod, azure and oci do"},
+    refusals=refuse(Feature.AMD, Feature.ULTRA_DISK, Feature.NETWORK_OF_PART),
     # As SkyPilot sets it with network_tier: best; without InfiniBand it names nothing, and NCCL takes TCP.
     multi_node_env={Vendor.NVIDIA: {"NCCL_IB_HCA": "mlx5"}},
 )

@@ -1,7 +1,7 @@
 """Oracle Cloud Infrastructure."""
 
 from ftl_launcher.accelerators import Vendor
-from ftl_launcher.clouds.facts import Cloud, Feature
+from ftl_launcher.clouds.facts import Cloud, Feature, refuse
 
 # RoCE of the bare-metal shapes, as Oracle's own manifests set it: the address index and traffic class of its lossless
 # network. NCCL meets over the other interface; rdma0... carry data only.
@@ -21,9 +21,7 @@ CLOUD = Cloud(
     title="Oracle Cloud",
     credentials=("OCI_CONFIG", "~/.oci/config"),
     login="oci setup config",
-    refusals={
-        Feature.IMAGE: "SkyPilot runs no container images on Oracle Cloud; leave launch.image out",
-        Feature.NETWORK_TIER: "SkyPilot cannot set a network tier on Oracle Cloud; leave launch.network_tier out",
-    },
+    # Network tiers are not in its table: it passes over them.
+    refusals=refuse(Feature.IMAGE, Feature.NETWORK_TIER, Feature.ULTRA_DISK),
     multi_node_env={Vendor.NVIDIA: {**_ROCE, "NCCL_IB_HCA": "mlx5"}, Vendor.AMD: _ROCE},
 )

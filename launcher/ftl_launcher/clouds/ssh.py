@@ -10,7 +10,7 @@ CLOUD = Cloud(
     login="name the machines in ~/.sky/ssh_node_pools.yaml; sky ssh up",
     refusals={
         Feature.SPOT: "machines of your own are never spot; leave launch.spot out",
-        Feature.AUTOSTOP: "machines of your own are not stopped; they are freed when the run ends",
+        Feature.AUTOSTOP: "machines of your own are not stopped; leave launch.autodown: false out, and they are freed",
         Feature.DISK_TIER: "machines of your own have the disks they have; leave launch.disk_tier out",
         Feature.NETWORK_TIER: "machines of your own have the network they have; leave launch.network_tier out",
     },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from ftl_config.rules.registry import Finding, Rule, error, warning
 from ftl_config.schema.config import Config
@@ -14,6 +15,9 @@ _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _SECRET_NAME = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|CREDENTIAL)", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"(hf_|sk-|ghp_|AKIA|xox[bp]-)[A-Za-z0-9-]{8,}")
 _NOT_SECRET = re.compile(r"(_FILE|_PATH|TOKENIZERS?_\w*|\w*_TOKENS?_(LIMIT|COUNT))\Z", re.IGNORECASE)
+_REGISTRY_LOGIN = ("SKYPILOT_DOCKER_USERNAME", "SKYPILOT_DOCKER_PASSWORD", "SKYPILOT_DOCKER_SERVER")
+_MOUNTED_BY_PATH = ("cos", "hf", "https")
+"""Kinds of addresses in which the bucket is a part of the path."""
 _ACCELERATOR = re.compile(r"[A-Za-z0-9][\w.-]*(:\d+(\.\d+)?)?\Z")
 
 
@@ -85,6 +89,31 @@ def spot_needs_checkpoints(config: Config) -> Iterator[Finding]:
     yield warning(message, ("launch", "spot"), hint="set checkpoint: s3://... or launch.checkpoint_bucket")
 
 
+def only_whole_buckets_are_mounted(config: Config) -> Iterator[Finding]:
+    """SkyPilot would only say so once the machines are there."""
+    for mount_path in config.launch.mount_modes:
+        path = ("launch", "file_mounts", mount_path, "source")
+        address = urlsplit(config.launch.mount_sources[mount_path])
+        if address.scheme in ("", "pvc"):
+            yield error("only a bucket can be mounted", path, hint="source: s3://my-bucket, or mode: copy")
+        elif address.scheme not in _MOUNTED_BY_PATH and address.path.strip("/"):
+            hint = f"source: {address.scheme}://{address.netloc}, and look for the folder in it; or mode: copy"
+            yield error("only a whole bucket can be mounted", path, hint=hint)
+
+
+def registry_credentials_are_complete(config: Config) -> Iterator[Finding]:
+    """SkyPilot logs in to a private registry with all three of them, as secrets."""
+    listed = config.launch.secrets or ()
+    for name in _REGISTRY_LOGIN:
+        if name in (config.launch.env or {}):
+            hint = f"list {', '.join(_REGISTRY_LOGIN)} in launch.secrets, and set them in your shell"
+            yield error("belongs to the registry's login, which is secret", ("launch", "env", name), hint=hint)
+    missing = [name for name in _REGISTRY_LOGIN if name not in listed]
+    if missing and len(missing) < len(_REGISTRY_LOGIN):
+        message = f"the registry's login lacks {' and '.join(missing)}"
+        yield error(message, ("launch", "secrets"), hint=f"list {', '.join(_REGISTRY_LOGIN)}")
+
+
 RULES: list[Rule] = [
     environment_holds_no_secrets,
     secrets_are_names,
@@ -93,4 +122,6 @@ RULES: list[Rule] = [
     sizes_are_well_formed,
     zone_needs_region,
     spot_needs_checkpoints,
+    only_whole_buckets_are_mounted,
+    registry_credentials_are_complete,
 ]

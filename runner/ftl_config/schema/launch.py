@@ -25,6 +25,15 @@ class Image(Section):
     """Python packages to install in it before the run, such as einops==0.8.1."""
 
 
+class FileMount(Section):
+    """A bucket on the nodes."""
+
+    source: str
+    """Address of the bucket, such as s3://my-bucket."""
+    mode: Literal["copy", "mount", "mount_cached"] = "copy"
+    """copy: its files are copied before the run. mount: reads and writes go to it. mount_cached: through the disk."""
+
+
 class LaunchSection(Section):
     """Machines, image, files and environment of a launched run. Everything can be given by flags instead."""
 
@@ -70,8 +79,8 @@ class LaunchSection(Section):
     """Names of environment variables whose values are passed on without being written anywhere."""
     workdir: str | None = None
     """Directory to copy to the nodes and to run in."""
-    file_mounts: dict[str, str] | None = None
-    """Path on the node to a local path or bucket address."""
+    file_mounts: dict[str, str | FileMount] | None = None
+    """Path on the node to a local path or bucket address, which is copied, or to a bucket's source and mode."""
     setup: str | None = None
     """Shell commands to run on every node first."""
     venv: str | None = None
@@ -105,3 +114,15 @@ class LaunchSection(Section):
     def whole_image(self) -> Image:
         """``image`` as the mapping that a bare name is short for."""
         return self.image if isinstance(self.image, Image) else Image(name=self.image)
+
+    @property
+    def mount_sources(self) -> dict[str, str]:
+        """Path on the node -> local path or address."""
+        mounts = self.file_mounts or {}
+        return {path: mount if isinstance(mount, str) else mount.source for path, mount in mounts.items()}
+
+    @property
+    def mount_modes(self) -> dict[str, str]:
+        """Path on the node -> mount or mount_cached; nothing for what is copied."""
+        mounts = {path: mount for path, mount in (self.file_mounts or {}).items() if isinstance(mount, FileMount)}
+        return {path: mount.mode for path, mount in mounts.items() if mount.mode != "copy"}

@@ -15,6 +15,9 @@ ROOT = Path(__file__).resolve().parents[3]
 READ_BY_THE_CONTRACT = {"beta", "fsdp_version", "peft", "rl_beta"}
 """Read by properties of the sections: ``loftq_bits``, ``beta_or``, ``fsdp_key``."""
 
+READ_BY_THE_SECTION = {"file_mounts"}
+"""``launch.mount_sources`` and ``launch.mount_modes``."""
+
 READ_BY_NAME = "runner/ftl_runner/trainer/trackers.py"
 """Reads keys through ``getattr``, from tables of their names."""
 
@@ -41,7 +44,7 @@ def test_implemented_keys_are_read() -> None:
 def test_keys_of_datasets_and_launch_are_read() -> None:
     names = {*names_that_are_read(), *quoted_names()}
     known = {name for name in DatasetSpec.model_fields if f"datasets.{name}" not in table()}
-    assert {name for name in known | set(LaunchSection.model_fields) if name not in names} == set()
+    assert {name for name in known | set(LaunchSection.model_fields) if name not in names} == READ_BY_THE_SECTION
 
 
 def quoted_names() -> set[str]:

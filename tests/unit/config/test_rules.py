@@ -285,6 +285,11 @@ LAUNCH: list[Case] = [
     ("sizes_are_well_formed", "launch: {memory: 64GB}", "launch.memory", "is not a size"),
     ("sizes_are_well_formed", "launch: {cpus: -1}", "launch.cpus", "is not a size"),
     ("zone_needs_region", "launch: {zone: us-east-1a}", "launch.zone", "needs launch.region"),
+    ("only_whole_buckets_are_mounted", "launch: {file_mounts: {/d: {source: ./data, mode: mount}}}", "launch.file_mounts./d.source", "only a bucket can"),
+    ("only_whole_buckets_are_mounted", "launch: {file_mounts: {/d: {source: 'pvc://x', mode: mount_cached}}}", "launch.file_mounts./d.source", "only a bucket can"),
+    ("only_whole_buckets_are_mounted", "launch: {file_mounts: {/d: {source: 's3://x/y', mode: mount}}}", "launch.file_mounts./d.source", "only a whole bucket can"),
+    ("registry_credentials_are_complete", "launch: {secrets: [SKYPILOT_DOCKER_PASSWORD]}", "launch.secrets", "lacks SKYPILOT_DOCKER_USERNAME and SKYPILOT_DOCKER_SERVER"),
+    ("registry_credentials_are_complete", "launch: {env: {SKYPILOT_DOCKER_SERVER: x}}", "launch.env.SKYPILOT_DOCKER_SERVER", "belongs to the registry's login"),
     ("spot_needs_checkpoints", "launch: {spot: true}", "launch.spot", "is lost with the machine"),
 ]  # fmt: skip
 
@@ -405,6 +410,8 @@ FINE = [
     "gradient_accumulation_steps:\nmicro_batch_size: 2\nbatch_size: 8",
     "launch: {env: {TOKENIZERS_PARALLELISM: 'false', NCCL_DEBUG: INFO}, secrets: [HF_TOKEN]}",
     "launch: {spot: true, checkpoint_bucket: 's3://x', accelerators: 'H100:8', cpus: 8+, memory: 64}",
+    "launch: {file_mounts: {/d: {source: 's3://x', mode: mount}, /h: {source: 'hf://a/b', mode: mount}, /c: {source: 's3://x/y'}, /e: ./data}}",
+    "launch: {secrets: [SKYPILOT_DOCKER_USERNAME, SKYPILOT_DOCKER_PASSWORD, SKYPILOT_DOCKER_SERVER]}",
     "launch: {accelerators: {A100-80GB: 8}}",
     "launch: {accelerators: [L4, 'A10G:4']}",
     "launch: {accelerators: 'RTX-4090:0.5'}",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ftl_launcher.backends.registry import load_backend
-from ftl_launcher.clouds import CLOUDS
+from ftl_launcher.clouds import CLOUDS, Feature, find_cloud
 from ftl_launcher.plan import HostFacts, RunPlan, make_plan
 from ftl_launcher.render import render_ray_job
 from ftl_launcher.submission import make_request
@@ -21,7 +21,8 @@ from tests.unit.launcher.plans import HOST, load
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 ACCELERATORS = {"nvidia": "H100:8", "amd": "MI300X:8"}
 IMAGES = {"nvidia": "ghcr.io/ftl/cuda:1.2.3", "amd": "ghcr.io/ftl/rocm:1.2.3"}
-NO_IMAGE = ("slurm", "oci")
+IN_FULL = ("aws", "azure", "gcp", "kubernetes", "lambda", "nebius", "oci", "runpod", "slurm", "ssh")
+"""Clouds with every combination; the others have one."""
 HOST_WITH_KEYS = HostFacts(
     workdir="/home/me/project",
     environment_names=frozenset({"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN"}),
@@ -50,14 +51,16 @@ class Case:
             "--checkpoint=s3://bucket/runs",
         ]
         flags += ["--launch.spot"] if self.spot else []
-        flags += [] if self.cloud in NO_IMAGE else [f"--launch.image={IMAGES[self.vendor]}"]
+        refused = find_cloud(self.cloud).refusals
+        flags += [] if Feature.IMAGE in refused else [f"--launch.image={IMAGES[self.vendor]}"]
+        flags += ["--launch.managed=false"] if Feature.AUTODOWN in refused else []
         return make_plan(load(*flags), "run-1", HOST_WITH_KEYS, ftl_version="1.2.3")
 
 
 CASES = [
     Case(cloud, vendor, spot, nodes)
-    for cloud, vendor, spot, nodes in itertools.product(CLOUDS, ACCELERATORS, (False, True), (1, 2))
-]
+    for cloud, vendor, spot, nodes in itertools.product(IN_FULL, ACCELERATORS, (False, True), (1, 2))
+] + [Case(cloud, "nvidia", False, 1) for cloud in CLOUDS if cloud not in IN_FULL]
 POSSIBLE = [case for case in CASES if not load_backend("skypilot").refusals(case.plan())]
 
 
@@ -89,11 +92,33 @@ def test_every_refused_combination_says_why() -> None:
     assert all(len(reason) > 20 for reasons in refused.values() for reason in reasons)
 
 
+def test_every_cloud_has_a_stored_task() -> None:
+    assert {case.cloud for case in POSSIBLE} == set(CLOUDS)
+
+
 @pytest.mark.parametrize(
     ("name", "flags"),
     [
         ("candidates", ("--launch.cloud=aws,gcp", "--launch.accelerators=[H100:8, A100-80GB:8]", "--launch.spot")),
         ("cluster", ("--launch.cloud=aws", "--launch.accelerators=A10G:1", "--launch.autostop-minutes=10")),
+        (
+            "private-image",
+            (
+                "--launch.cloud=aws",
+                "--launch.accelerators=H100:8",
+                "--launch.image=registry.example.com/team/ftl:1.2.3",
+                "--launch.secrets=[SKYPILOT_DOCKER_USERNAME, SKYPILOT_DOCKER_PASSWORD, SKYPILOT_DOCKER_SERVER]",
+            ),
+        ),
+        (
+            "mounts",
+            (
+                "--launch.cloud=aws",
+                "--launch.accelerators=H100:8",
+                "--launch.file-mounts={/copied: 's3://data/chats', /cached: {source: 's3://data', mode: mount_cached}, "
+                "/mounted: {source: 's3://data', mode: mount}}",
+            ),
+        ),
         (
             "everything",
             (
@@ -186,7 +211,8 @@ def test_manifests_are_as_stored(backend: str, name: str, check_golden) -> None:
 
 def test_no_stored_task_is_left_over() -> None:
     stored = {path.stem for path in (GOLDEN / "skypilot").glob("*.yaml")}
-    assert stored == {case.name for case in POSSIBLE} | {"candidates", "cluster", "everything"}
+    others = {"candidates", "cluster", "private-image", "mounts", "everything"}
+    assert stored == {case.name for case in POSSIBLE} | others
 
 
 _LOAD_WITH_SKYPILOT = """

@@ -34,6 +34,14 @@ def test_values_come_from_the_environment_before_the_file(monkeypatch: pytest.Mo
     assert collect_secrets(["A", "B"], file) == {"A": "from-env", "B": "also"}
 
 
+def test_only_the_registrys_login_may_be_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SKYPILOT_DOCKER_PASSWORD", "")
+    assert collect_secrets(["SKYPILOT_DOCKER_PASSWORD"]) == {"SKYPILOT_DOCKER_PASSWORD": ""}
+    monkeypatch.setenv("HF_TOKEN", "")
+    with pytest.raises(FtlError, match="no value for secret HF_TOKEN"):
+        collect_secrets(["HF_TOKEN"])
+
+
 def test_missing_secrets_are_named_all_at_once() -> None:
     with pytest.raises(FtlError, match="no value for secrets NOPE_1, NOPE_2"):
         collect_secrets(["NOPE_1", "NOPE_2"])
