@@ -24,7 +24,8 @@ from ftl_launcher.backends.protocol import Request
 from ftl_launcher.plan import HostFacts, make_plan
 from ftl_launcher.states import RunState
 from ftl_launcher.submission import make_request
-from tests.services.test_ray_backend import CONFIG, SECRET, STANDIN
+from tests.services.ray_cluster import STANDIN
+from tests.services.test_ray_backend import CONFIG, SECRET
 
 pytest.importorskip("dstack._internal.server.app")
 pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(600)]

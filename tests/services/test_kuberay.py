@@ -17,7 +17,8 @@ from ftl_launcher.backends.protocol import Request
 from ftl_launcher.plan import HostFacts, make_plan
 from ftl_launcher.submission import make_request
 from tests.services import test_ray_backend
-from tests.services.test_ray_backend import CONFIG, STANDIN, TOKEN
+from tests.services.ray_cluster import STANDIN, TOKEN
+from tests.services.test_ray_backend import CONFIG
 
 pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(600)]
 
