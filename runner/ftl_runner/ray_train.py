@@ -76,9 +76,7 @@ def train_on_ray(job: TrainJob, send: Callable[[Event], None], stop: StopSignal)
     send(Event(EventType.PHASE, {"phase": "ray", "message": "joining Ray"}))
     _join_cluster()
     stop.listen()  # again: ray.init installed a SIGTERM handler that ends the driver at once
-    import ray
-
-    coordinator: Any = ray.remote(num_cpus=0)(Coordinator).remote()
+    coordinator = _start_coordinator()
     workers = _workers(job)
     if is_wanted(job):
         check_ray_nodes(job, workers, send)
@@ -167,6 +165,15 @@ def _join_cluster() -> None:
         raise FtlError(
             f"cannot join the Ray cluster at {address}: {first_line(error)}", "check that Ray runs there"
         ) from error
+
+
+def _start_coordinator() -> Any:
+    """Beside the driver: any other node may be lost, and the run goes on without it."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(Coordinator).remote()
 
 
 def _workers(job: TrainJob) -> Workers:

@@ -11,7 +11,7 @@ from ftl_config.errors import FtlError
 from ftl_launcher.accelerators import Vendor
 from ftl_launcher.backends.protocol import BackendState, Offer, Request
 from ftl_launcher.backends.skypilot_logs import stream_lines
-from ftl_launcher.backends.skypilot_offer import ask_for_offer
+from ftl_launcher.backends.skypilot_offer import ask_for_offer, in_words
 from ftl_launcher.backends.skypilot_requests import launch_on_its_way
 from ftl_launcher.clouds import Cloud, Feature, find_cloud
 from ftl_launcher.plan import RunPlan
@@ -33,6 +33,8 @@ _STATES = {
     "SUCCEEDED": RunState.SUCCEEDED,
 }
 """SkyPilot's words; everything else that it says begins with FAILED."""
+
+_WITHOUT_MACHINES = (RunState.PENDING, RunState.STARTING, RunState.RECOVERING, RunState.LOST)
 
 _DOCKER_OPTIONS = ["--ipc=host", "--ulimit=memlock=-1", "--ulimit=stack=67108864"]
 _ROCM_OPTIONS = ["--device=/dev/kfd", "--device=/dev/dri", "--group-add=video", "--security-opt=seccomp=unconfined"]
@@ -114,8 +116,10 @@ class SkyPilotBackend:
             else:
                 sky.stream_and_get(sky.launch(task, cluster_name=submission_id, down=_ends_by_itself(request.plan)))
         except Exception as error:  # SkyPilot raises dozens of classes; all of them mean that it did not take the run
+            left = _take_down(sky, request) if kind == _CLUSTER else ""
             raise FtlError(
-                f"SkyPilot did not take the run: {error}", hint="`sky check` says which clouds it can use"
+                f"SkyPilot did not take the run: {in_words(error)}{left}",
+                hint="`sky check` says which clouds it can use, `sky api logs` what it tried",
             ) from error
 
     def state(self, handle: str) -> BackendState:
@@ -137,6 +141,8 @@ class SkyPilotBackend:
     def logs(self, handle: str, *, follow: bool) -> Iterator[str | None]:
         sky = _import_sky()
         kind, submission_id = _parse_handle(handle)
+        if not follow and self.state(handle).state in _WITHOUT_MACHINES:
+            return iter(())  # SkyPilot would wait for them, also where it is not to follow
 
         def open_stream() -> Iterable[str | None]:
             chunks: Iterable[str | None] = (
@@ -158,7 +164,7 @@ class SkyPilotBackend:
             else:
                 sky.get(sky.cancel(submission_id, all=True))
         except Exception as error:
-            raise FtlError(f"SkyPilot did not cancel {submission_id}: {error}") from error
+            raise FtlError(f"SkyPilot did not cancel {submission_id}: {in_words(error)}") from error
 
     def down(self, handle: str) -> None:
         sky = _import_sky()
@@ -188,6 +194,16 @@ class SkyPilotBackend:
             return f"{server}/dashboard/clusters/{submission_id}"
         job = _asked(_managed_job, sky, submission_id)
         return f"{server}/dashboard/jobs/{job['job_id']}" if job else f"{server}/dashboard/jobs"
+
+
+def _take_down(sky: Any, request: Request) -> str:
+    """Machines of a cluster that did not come up, which SkyPilot leaves running; what to say where that fails."""
+    try:
+        if _clusters(sky, request.plan.submission_id):
+            sky.get(sky.down(request.plan.submission_id))
+    except Exception as error:  # as above
+        return f"\nIts machines may still run, and cost, until `ftl down {request.name}`: {in_words(error)}"
+    return ""
 
 
 def _payload(request: Request) -> dict[str, Any]:
@@ -297,7 +313,7 @@ def _asked(question: Callable[[Any, str], Any], sky: Any, name: str) -> Any:
     try:
         return question(sky, name)
     except Exception as error:  # SkyPilot raises dozens of classes
-        raise FtlError(f"SkyPilot cannot be asked about {name}: {error}") from error
+        raise FtlError(f"SkyPilot cannot be asked about {name}: {in_words(error)}") from error
 
 
 def _cluster_job(sky: Any, cluster: str) -> dict[str, Any] | None:

@@ -31,11 +31,16 @@ def ask_for_offer(sky: Any, request: Request, secrets: Mapping[str, str]) -> Off
         sky.stream_and_get(sky.optimize(dag), output_stream=table)
     except Exception as error:  # SkyPilot raises dozens of classes
         raise FtlError(
-            f"SkyPilot has no offer for this: {_COLOUR.sub('', str(error)).strip()}",
+            f"SkyPilot has no offer for this: {in_words(error)}",
             hint="`sky check` says which clouds it can use; other accelerators, regions or clouds may be free",
         ) from error
     sys.stderr.write(table.getvalue())
     return chosen_offer(table.getvalue())
+
+
+def in_words(error: Exception) -> str:
+    """SkyPilot's message, without its colours."""
+    return _COLOUR.sub("", str(error)).strip()
 
 
 def chosen_offer(table: str) -> Offer:

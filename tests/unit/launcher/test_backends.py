@@ -227,6 +227,11 @@ class TestSkyPilot:
         lines = load_backend("skypilot").logs("skypilot://job/ftl-run-1-1", follow=True)
         assert [line for line in lines if line is not None] == ["one", "two", "three"]
 
+    @pytest.mark.parametrize("word", ["STARTING", "RECOVERING"])
+    def test_logs_do_not_wait_for_machines(self, word: str, sky: SimpleNamespace) -> None:
+        sky.status = word
+        assert list(load_backend("skypilot").logs("skypilot://job/ftl-run-1-1", follow=False)) == []
+
     def test_a_stream_that_ends_before_the_run_is_opened_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(reopened, "_RETRY_S", 0.0)
         streams = [
