@@ -117,10 +117,10 @@ def test_ignored_files_do_not_travel(cluster: str, project: Path) -> None:
     (project / ".gitignore").write_text("*.log\n")
     (project / "src/.gitignore").write_text("*.tmp\n")
     (project / ".ftlignore").write_text("# not needed there\nbig/\n")
+    counted = {str(path) for path in look_at_upload(project, read_ignore_file(str(project))).sizes}
     flags = ("--launch.workdir", ".", "--ray-address", cluster, "--env", "STANDIN_LIST_FILES=1")
     result = ftl("launch", "config.yml", "--name", "r-files", *flags)
     assert result.returncode == 0, result.stderr
     [listed] = [line for line in ftl("logs", "r-files").stdout.splitlines() if line.startswith("files:")]
-    counted = {str(path) for path in look_at_upload(project, read_ignore_file(str(project))).sizes}
     assert set(listed.split()[1:]) == counted
     assert counted == {".ftlignore", ".gitignore", "config.yml", "data.jsonl", "src/.gitignore", "src/a.py"}
