@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -16,11 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftl_config.errors import FtlError
+from ftl_launcher.backends.program import last_line
 from ftl_launcher.console import waiting
 from ftl_launcher.paths import state_dir
 from ftl_launcher.plan import ON_THIS_MACHINE, RunPlan
 from ftl_launcher.preflight import DATASET_KEYS
-from ftl_launcher.runner_process import runner_python
+from ftl_launcher.runner_process import ask_runner, runner_python
 from ftl_launcher.versions import ftl_version
 
 if TYPE_CHECKING:
@@ -71,11 +71,11 @@ def _look_at_model(loaded: LoadedConfig, plan: RunPlan, secrets: Mapping[str, st
 
 def _look_at_rows(loaded: LoadedConfig, plan: RunPlan, secrets: Mapping[str, str]) -> str | None:
     try:
-        python = runner_python()
+        runner_python()
     except FtlError as error:
         return f"the first rows were not tokenized: {error.message}"
     with waiting("tokenizing the first rows ..."):
-        found = _ask_runner(python, loaded, plan, secrets)
+        found = _ask(loaded, plan, secrets)
     if isinstance(found, str):
         return found
     if found["errors"]:
@@ -84,27 +84,20 @@ def _look_at_rows(loaded: LoadedConfig, plan: RunPlan, secrets: Mapping[str, str
     return "; ".join(found["warnings"]) or None
 
 
-def _ask_runner(python: str, loaded: LoadedConfig, plan: RunPlan, secrets: Mapping[str, str]) -> dict[str, Any] | str:
-    argv = [python, "-m", "ftl_runner", "first-rows", "-", f"--count={NUM_ROWS}"]
-    argv += [] if plan.backend in ON_THIS_MACHINE else ["--elsewhere"]
+def _ask(loaded: LoadedConfig, plan: RunPlan, secrets: Mapping[str, str]) -> dict[str, Any] | str:
+    """What the runner found, or why it did not look."""
+    options = [f"--count={NUM_ROWS}", *([] if plan.backend in ON_THIS_MACHINE else ["--elsewhere"])]
     try:
-        done = subprocess.run(
-            argv,
-            input=loaded.to_yaml(),
-            env={**os.environ, **secrets},
-            cwd=plan.workdir,
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_S,
-            check=False,
-        )
-        answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-        return answer
+        done = ask_runner("first-rows", loaded, secrets, *options, cwd=plan.workdir, timeout_s=_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         return f"the first rows were not tokenized within {_TIMEOUT_S} s"
-    except (OSError, IndexError, ValueError):
-        lines = done.stderr.strip().splitlines() if "done" in locals() else []
-        return f"the first rows were not tokenized: {lines[-1] if lines else 'the runner said nothing'}"
+    except OSError as error:
+        return f"the first rows were not tokenized: {error}"
+    try:
+        found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    except (IndexError, ValueError):
+        return f"the first rows were not tokenized: {last_line(done.stderr)}"
+    return found
 
 
 def _refusal(name: str, code: int) -> str:

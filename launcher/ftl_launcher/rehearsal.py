@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 from ftl_config.errors import FtlError
 from ftl_config.load import load_text
 from ftl_launcher.paths import state_dir
-from ftl_launcher.runner_process import runner_python
+from ftl_launcher.runner_process import ask_runner
 
 if TYPE_CHECKING:
     from ftl_config import LoadedConfig
@@ -52,11 +51,8 @@ def make_small_job(
     folder = state_dir() / "rehearsals" / plan.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700, parents=True)
-    argv = [runner_python(), "-m", "ftl_runner", "rehearsal", "-", f"--folder={folder}", f"--steps={steps}"]
-    argv += [f"--workers={plan.num_workers}", *([f"--model={model}"] if model else [])]
-    done = subprocess.run(
-        argv, input=loaded.to_yaml(), env={**os.environ, **secrets}, capture_output=True, text=True, check=False
-    )
+    options = [f"--folder={folder}", f"--steps={steps}", f"--workers={plan.num_workers}"]
+    done = ask_runner("rehearsal", loaded, secrets, *options, *([f"--model={model}"] if model else []))
     if done.returncode:
         raise _error(done)
     made = json.loads(done.stdout.splitlines()[-1])

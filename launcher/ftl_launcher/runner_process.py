@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
 import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from ftl_config.errors import FtlError
+
+if TYPE_CHECKING:
+    from ftl_config import LoadedConfig
 
 PYTHON_VARIABLE = "FTL_RUNNER_PYTHON"
 
@@ -25,3 +31,35 @@ def runner_python() -> str:
             hint=f"pip install 'ftl-tune[runner]', or point {PYTHON_VARIABLE} at a Python that has it",
         )
     return sys.executable
+
+
+def ask_runner(
+    verb: str,
+    loaded: LoadedConfig,
+    secrets: Mapping[str, str],
+    *options: str,
+    cwd: str | None = None,
+    timeout_s: float | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """One of the runner's verbs that answer in JSON, on the last line of standard output, run to its end.
+
+    Args:
+        verb: its name.
+        loaded: the config, which goes in by standard input.
+        secrets: variables on top of this process's own.
+        cwd: the folder that relative paths start from; this process's own where left out.
+        timeout_s: seconds until `subprocess.TimeoutExpired`.
+
+    Raises:
+        FtlError: the runner is not installed here.
+    """
+    return subprocess.run(
+        [runner_python(), "-m", "ftl_runner", verb, "-", *options],
+        input=loaded.to_yaml(),
+        env={**os.environ, **secrets},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
