@@ -17,6 +17,7 @@ from ftl_config.errors import FtlError
 from ftl_launcher.accelerators import Vendor
 from ftl_launcher.backends.program import TIMEOUT_S, call, last_line
 from ftl_launcher.backends.protocol import BackendState, Offer, Request
+from ftl_launcher.backends.refusals import unsuitable
 from ftl_launcher.backends.tail import tail_file
 from ftl_launcher.idle import command_lines
 from ftl_launcher.images import image_of
@@ -49,7 +50,7 @@ class DockerBackend:
             "nodes": plan.num_nodes > 1,
             "autostop": plan.placement.autostop_minutes is not None,
         }
-        found = [reason for key, reason in _UNSUITABLE.items() if asked[key]]
+        found = unsuitable(asked, _UNSUITABLE)
         remote = [source for source in plan.mounts.values() if "://" in source]
         if remote:
             found.append(f"launch.file_mounts: {remote[0]} is no folder of this machine; read buckets by their URL")
@@ -107,9 +108,8 @@ class DockerBackend:
 
     def down(self, handle: str) -> None:
         engine, container = _parse_handle(handle)
-        call(
-            [engine, "kill", container], install=_INSTALL
-        )  # one that has ended already says so, and is removed all the same
+        # One that has ended already says so, and is removed all the same.
+        call([engine, "kill", container], install=_INSTALL)
         _keep_log(engine, container)
         done = call([engine, "rm", "--force", container], install=_INSTALL)
         if done.returncode and "no such" not in done.stderr.lower():

@@ -14,6 +14,7 @@ from ftl_config.protocol import Env
 from ftl_launcher.accelerators import Accelerator
 from ftl_launcher.backends.dstack_logs import tail_run
 from ftl_launcher.backends.protocol import BackendState, Offer, Request
+from ftl_launcher.backends.refusals import unsuitable, vanishing_checkpoints
 from ftl_launcher.clouds import ALIASES
 from ftl_launcher.images import image_of
 from ftl_launcher.plan import RunPlan
@@ -64,14 +65,10 @@ class DstackBackend:
     state_needs_import = True
 
     def refusals(self, plan: RunPlan) -> list[str]:
-        found = [reason for key, reason in _UNSUITABLE.items() if _asked(plan)[key]]
+        found = unsuitable(_asked(plan), _UNSUITABLE)
         if len({accelerator.count for accelerator in plan.resources.accelerators}) > 1:
             found.append("launch.accelerators: dstack takes one number of GPUs; give every candidate the same")
-        if "://" not in plan.checkpoint_uri:
-            found.append(
-                f"checkpoints would stay on the rented machine ({plan.checkpoint_uri}) and vanish with it: "
-                "set checkpoint: s3://bucket/prefix, or launch.checkpoint_bucket"
-            )
+        found += vanishing_checkpoints(plan)
         if len(plan.submission_id) > _MAX_NAME:
             found.append(f"--name: {plan.submission_id} is longer than the {_MAX_NAME} characters that dstack takes")
         return found

@@ -16,6 +16,7 @@ from ftl_launcher.accelerators import Vendor
 from ftl_launcher.backends.program import call, last_line
 from ftl_launcher.backends.protocol import BackendState, Offer, Request
 from ftl_launcher.backends.ray_http import short_message
+from ftl_launcher.backends.refusals import unsuitable
 from ftl_launcher.backends.reopened import reopened_lines
 from ftl_launcher.idle import command_lines
 from ftl_launcher.images import flavour_for, image_of
@@ -104,7 +105,7 @@ class KubeRayBackend:
     state_needs_import = False
 
     def refusals(self, plan: RunPlan) -> list[str]:
-        found = [reason for key, reason in _UNSUITABLE.items() if _asked(plan)[key]]
+        found = unsuitable(_asked(plan), _UNSUITABLE)
         if len({accelerator.count for accelerator in plan.resources.accelerators}) > 1:
             found.append("launch.accelerators: a pod asks for one number of GPUs; give every candidate the same")
         sources = [source for source in plan.mounts.values() if not source.startswith(_CLAIM)]

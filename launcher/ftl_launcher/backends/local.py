@@ -18,6 +18,7 @@ from ftl_config.errors import FtlError
 from ftl_launcher.backends import ray_http
 from ftl_launcher.backends.protocol import BackendState, Offer, Request
 from ftl_launcher.backends.ray_http import Endpoint
+from ftl_launcher.backends.refusals import unsuitable
 from ftl_launcher.backends.tail import tail_file
 from ftl_launcher.host import detected_gpus
 from ftl_launcher.paths import RunDir
@@ -53,7 +54,7 @@ class LocalBackend:
             "extra_packages": bool(plan.extra_packages),
             "nodes": plan.num_nodes > 1,
         }
-        found = [reason for key, reason in _UNSUITABLE.items() if asked[key]]
+        found = unsuitable(asked, _UNSUITABLE)
         if plan.resources.accelerators and detected_gpus() < plan.workers_per_node:
             wanted = plan.resources.accelerators[0]
             found.append(f"launch.accelerators: {wanted} asked for, {detected_gpus()} found here; choose a --cloud")

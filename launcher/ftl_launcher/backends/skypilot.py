@@ -10,6 +10,7 @@ from typing import Any
 from ftl_config.errors import FtlError
 from ftl_launcher.accelerators import Vendor
 from ftl_launcher.backends.protocol import BackendState, Offer, Request
+from ftl_launcher.backends.refusals import vanishing_checkpoints
 from ftl_launcher.backends.skypilot_logs import stream_lines
 from ftl_launcher.backends.skypilot_offer import ask_for_offer, in_words
 from ftl_launcher.backends.skypilot_requests import launch_on_its_way
@@ -57,11 +58,7 @@ class SkyPilotBackend:
             for feature in _wanted(plan)
             if feature in cloud.refusals
         ]
-        if "://" not in plan.checkpoint_uri:
-            found.append(
-                f"checkpoints would stay on the rented machine ({plan.checkpoint_uri}) and vanish with it: "
-                "set checkpoint: s3://bucket/prefix, or launch.checkpoint_bucket"
-            )
+        found += vanishing_checkpoints(plan)
         if plan.placement.managed and plan.placement.autostop_minutes is not None:
             found.append("launch.autostop_minutes with launch.managed: a managed job frees its machines by itself")
         if plan.resources.spot and not plan.placement.managed:
