@@ -6,6 +6,7 @@ A plan is frozen, made without I/O, written to JSON as it stands, and holds name
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,7 +15,6 @@ from ftl_config.errors import FtlError
 from ftl_config.protocol import Env
 from ftl_launcher.accelerators import Accelerator, Vendor, parse_accelerators, vendor_of
 from ftl_launcher.secret_names import default_plain_names, default_secret_names
-from ftl_launcher.upload import absolute_workdir
 
 if TYPE_CHECKING:
     from ftl_config import Config, LoadedConfig
@@ -213,7 +213,7 @@ def make_plan(loaded: LoadedConfig, name: str, host: HostFacts, *, ftl_version: 
         recovery=recovery,
         num_nodes=num_nodes,
         workers_per_node=workers_per_node,
-        workdir=host.workdir if backend in ON_THIS_MACHINE else absolute_workdir(launch.workdir, host.workdir),
+        workdir=host.workdir if backend in ON_THIS_MACHINE else _absolute(launch.workdir, host.workdir),
         mounts=_mounts(config, checkpoint_uri, host) if backend == "docker" else launch.mount_sources,
         mount_modes=launch.mount_modes,
         setup=launch.setup,
@@ -223,6 +223,13 @@ def make_plan(loaded: LoadedConfig, name: str, host: HostFacts, *, ftl_version: 
         max_hours=launch.max_hours,
         max_cost=launch.max_cost,
     )
+
+
+def _absolute(workdir: str | None, called_in: str) -> str | None:
+    """``launch.workdir`` from the folder that ftl was called in: `ftl resume` may be called in another."""
+    if workdir is None or "://" in workdir:
+        return workdir
+    return os.path.join(called_in, os.path.expanduser(workdir)).removesuffix("/.")
 
 
 def choose_backend(launch: LaunchSection) -> str:

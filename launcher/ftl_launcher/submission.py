@@ -16,11 +16,11 @@ from ftl_launcher.backends.registry import load_backend
 from ftl_launcher.cost import cost_so_far
 from ftl_launcher.limits import with_limit
 from ftl_launcher.paths import RunDir
-from ftl_launcher.plan import ON_THIS_MACHINE, RunPlan
+from ftl_launcher.plan import RunPlan
 from ftl_launcher.processes import process_tag
 from ftl_launcher.records import RunRecord, RunStore, new_record
 from ftl_launcher.states import RunState
-from ftl_launcher.upload import read_ignore_file
+from ftl_launcher.upload import excludes_of
 
 
 def make_request(plan: RunPlan) -> tuple[Backend, Request]:
@@ -110,8 +110,9 @@ def submit_again(
 def next_launch(record: RunRecord, carried: Mapping[str, str]) -> RunPlan:
     """The stored plan, one launch further; settings such as AWS_ENDPOINT_URL, and .ftlignore, as they are now."""
     plan = RunPlan.from_json(record.plan)
-    excludes = () if plan.backend in ON_THIS_MACHINE else read_ignore_file(plan.workdir)
-    return replace(plan, launch_number=record.launch_number + 1, env={**plan.env, **carried}, upload_excludes=excludes)
+    return replace(
+        plan, launch_number=record.launch_number + 1, env={**plan.env, **carried}, upload_excludes=excludes_of(plan)
+    )
 
 
 def _submit(store: RunStore, backend: Backend, request: Request, secrets: Mapping[str, str]) -> RunRecord:

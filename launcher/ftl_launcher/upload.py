@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 from ftl_config.errors import FtlError
 from ftl_launcher.paths import RunDir
+from ftl_launcher.plan import ON_THIS_MACHINE, RunPlan
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
     from ftl_config import LoadedConfig
-    from ftl_launcher.plan import RunPlan
 
 IGNORE_FILE = ".ftlignore"
 USUAL = (".git", ".venv", "venv", "__pycache__")
@@ -52,13 +52,6 @@ class Upload:
         return ", ".join(f"{name} {_mib(size)}" for name, size in parts.most_common(_LARGEST))
 
 
-def absolute_workdir(workdir: str | None, called_in: str) -> str | None:
-    """``launch.workdir`` from the folder that ftl was called in: `ftl resume` may be called in another."""
-    if workdir is None or "://" in workdir:
-        return workdir
-    return os.path.join(called_in, os.path.expanduser(workdir)).removesuffix("/.")
-
-
 def read_ignore_file(workdir: str | None) -> tuple[str, ...]:
     """The patterns of a folder's ``.ftlignore``; none without one.
 
@@ -74,6 +67,15 @@ def read_ignore_file(workdir: str | None) -> tuple[str, ...]:
     return tuple(line for line in map(str.rstrip, lines) if line and not line.startswith("#"))
 
 
+def excludes_of(plan: RunPlan) -> tuple[str, ...]:
+    """What a plan's ``.ftlignore`` says now; runs on this machine send nothing.
+
+    Raises:
+        FtlError: it cannot be read.
+    """
+    return () if plan.backend in ON_THIS_MACHINE else read_ignore_file(plan.workdir)
+
+
 def look_at_upload(root: Path, patterns: Sequence[str]) -> Upload:
     """Every file below ``root`` that would travel. Links to folders are not followed."""
     from pathspec import GitIgnoreSpec
@@ -87,7 +89,7 @@ def check_upload(loaded: LoadedConfig, plan: RunPlan, secrets: Mapping[str, str]
     Raises:
         FtlError: there is no such folder, or the backend would not take it.
     """
-    if plan.backend in ("local", "docker") or plan.workdir is None or "://" in plan.workdir:
+    if plan.backend in ON_THIS_MACHINE or plan.workdir is None or "://" in plan.workdir:
         return None
     root = Path(plan.workdir)
     if not root.is_dir():

@@ -14,7 +14,7 @@ from ftl_config.errors import FtlError
 from ftl_config.protocol import ExitCode
 from ftl_launcher.backends.protocol import Backend
 from ftl_launcher.backends.registry import load_backend
-from ftl_launcher.commands.options import ConfigCommand, json_option
+from ftl_launcher.commands.options import ConfigCommand, env_file_option, json_option
 from ftl_launcher.commands.planning import planned
 from ftl_launcher.console import make_console, print_json
 from ftl_launcher.launch_checks import CHECKS
@@ -37,7 +37,7 @@ class Finding:
 
 @click.command(cls=ConfigCommand)
 @planned
-@click.option("--env-file", type=click.Path(path_type=Path), metavar="FILE", help="NAME=value lines for secrets.")
+@env_file_option
 @json_option
 def check(loaded: LoadedConfig, plan: RunPlan, env_file: Path | None, as_json: bool) -> int:
     """Look at everything that a launch of CONFIG needs; exit code 2 if it would fail. Nothing is submitted."""

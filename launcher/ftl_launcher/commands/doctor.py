@@ -7,7 +7,7 @@ import platform
 import shutil
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -99,17 +99,14 @@ def _services() -> Iterator[Finding]:
     names = [name for name in default_secret_names() if os.environ.get(name)]
     yield Finding("credentials", "ok", f"set here: {', '.join(names)}" if names else "none in the environment")
     clouds = clouds_with_credentials()
+    fix = None if clouds else "docs/clouds.md says for each cloud how"
     told = ", ".join(f"{name} ({place})" for name, place in clouds.items())
-    yield Finding("clouds", "ok" if clouds else "missing", told or "no cloud's credentials here", *_login(clouds))
+    yield Finding("clouds", "ok" if clouds else "missing", told or "no cloud's credentials here", fix)
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if endpoint:
         yield _port_answers("S3 endpoint", endpoint, "start the server, or correct AWS_ENDPOINT_URL")
     if address := os.environ.get("RAY_ADDRESS"):
         yield _ray_cluster(address)
-
-
-def _login(clouds: Mapping[str, str]) -> list[str]:
-    return [] if clouds else ["docs/clouds.md says for each cloud how"]
 
 
 def _port_answers(what: str, url: str, fix: str) -> Finding:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ftl_launcher.commands.following import follow_to_end
-from ftl_launcher.commands.options import ConfigCommand, json_option
+from ftl_launcher.commands.options import ConfigCommand, env_file_option, json_option
 from ftl_launcher.commands.planning import planned
 from ftl_launcher.commands.rendering import print_request
 from ftl_launcher.confirm import confirm_cost
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=ConfigCommand)
 @planned
-@click.option("--env-file", type=click.Path(path_type=Path), metavar="FILE", help="NAME=value lines for secrets.")
+@env_file_option
 @click.option("--dryrun", "--dry-run", is_flag=True, help="Print what would be submitted, and stop.")
 @click.option("-d", "--detach", is_flag=True, help="Return once it is submitted.")
 @click.option("-y", "--yes", is_flag=True, help="Launch without asking, whatever it costs.")

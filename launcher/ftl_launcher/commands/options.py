@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -55,6 +56,12 @@ def config_arguments(command: AnyCommand) -> AnyCommand:
 def run_argument(command: AnyCommand) -> AnyCommand:
     """``RUN``, the name of a run on record."""
     return click.argument("run", shell_complete=complete_run)(command)
+
+
+def env_file_option(command: AnyCommand) -> AnyCommand:
+    return click.option(
+        "--env-file", type=click.Path(path_type=Path), metavar="FILE", help="NAME=value lines for secrets."
+    )(command)
 
 
 def json_option(command: AnyCommand) -> AnyCommand:

@@ -13,8 +13,8 @@ from ftl_launcher import configs
 from ftl_launcher.commands.options import config_arguments, flag_overrides, launch_options, parse_env
 from ftl_launcher.host import look_at_host
 from ftl_launcher.names import check_run_name, default_run_name
-from ftl_launcher.plan import ON_THIS_MACHINE, RunPlan, make_plan
-from ftl_launcher.upload import read_ignore_file
+from ftl_launcher.plan import RunPlan, make_plan
+from ftl_launcher.upload import excludes_of
 from ftl_launcher.versions import ftl_version
 
 if TYPE_CHECKING:
@@ -58,5 +58,4 @@ def _plan(
         ftl_version=ftl_version(),
     )
     names = tuple(dict.fromkeys((*plan.secret_names, *secret_names)))
-    excludes = () if plan.backend in ON_THIS_MACHINE else read_ignore_file(plan.workdir)
-    return replace(plan, env={**plan.env, **env}, secret_names=names, upload_excludes=excludes)
+    return replace(plan, env={**plan.env, **env}, secret_names=names, upload_excludes=excludes_of(plan))

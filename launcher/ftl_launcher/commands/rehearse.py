@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ftl_launcher.commands.following import follow_to_end
-from ftl_launcher.commands.options import ConfigCommand, json_option
+from ftl_launcher.commands.options import ConfigCommand, env_file_option, json_option
 from ftl_launcher.commands.planning import planned
 from ftl_launcher.console import make_console, print_json, say, waiting
 from ftl_launcher.host import look_at_host
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=ConfigCommand)
 @planned
-@click.option("--env-file", type=click.Path(path_type=Path), metavar="FILE", help="NAME=value lines for secrets.")
+@env_file_option
 @click.option("--steps", type=click.IntRange(min=2), default=3, show_default=True, help="Training steps.")
 @click.option("--model", metavar="NAME", help="A small model to take, in place of making one.")
 @click.option("--no-resume", is_flag=True, help="Leave out the second part, which goes on from the checkpoint.")

@@ -9,7 +9,7 @@ import click
 
 from ftl_config.errors import FtlError
 from ftl_launcher.commands.launch import after_submission, describe_plan
-from ftl_launcher.commands.options import json_option, run_argument
+from ftl_launcher.commands.options import env_file_option, json_option, run_argument
 from ftl_launcher.confirm import confirm_cost
 from ftl_launcher.console import say, waiting
 from ftl_launcher.host import look_at_host
@@ -26,7 +26,7 @@ from ftl_launcher.submission import make_request, next_launch, offered, submit_a
 
 @click.command()
 @run_argument
-@click.option("--env-file", type=click.Path(path_type=Path), metavar="FILE", help="NAME=value lines for secrets.")
+@env_file_option
 @click.option("-d", "--detach", is_flag=True, help="Return once it is submitted.")
 @click.option("-y", "--yes", is_flag=True, help="Launch without asking, whatever it costs.")
 @click.option("--max-hours", type=click.FloatRange(min=0, min_open=True), help="Another limit, all launches together.")
