@@ -7,28 +7,16 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ftl_config.errors import FtlError
-from ftl_launcher.backends import ray_http
-from ftl_launcher.backends.local_head import free_ports
+from ftl_launcher.backends.local_head import PORT_NAMES, becomes_ready, free_ports
 from ftl_launcher.backends.ray_http import Endpoint
 
 STANDIN = Path(__file__).resolve().parent / "standin"
 TOKEN = "0123456789abcdef" * 4
 _TRIES = 3
-PORTS = (
-    "port",
-    "dashboard-port",
-    "dashboard-agent-listen-port",
-    "dashboard-agent-grpc-port",
-    "runtime-env-agent-port",
-    "ray-client-server-port",
-    "metrics-export-port",
-)
 
 
 @contextmanager
@@ -50,7 +38,7 @@ def running_cluster() -> Iterator[str]:
 def _start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
     """`ray start`, again where Ray gave up on a busy machine: it waits 30 s for its raylet, whatever is set."""
     for number in range(_TRIES):
-        ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+        ports = dict(zip(PORT_NAMES, free_ports(len(PORT_NAMES)), strict=True))
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
         command += ["--node-ip-address=127.0.0.1", "--num-cpus=2", "--object-store-memory=100000000"]
         command += [f"--temp-dir={folder}/ray{number}", *(f"--{name}={port}" for name, port in ports.items())]
@@ -66,19 +54,8 @@ def _start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
         with log.open("wb") as file:
             process = subprocess.Popen(command, env=env, stdout=file, stderr=file, process_group=0)
         address = f"http://127.0.0.1:{ports['dashboard-port']}"
-        if _is_up(process, log, address):
+        if becomes_ready(process, Endpoint(address, TOKEN), log, 0):
             return process, address
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     raise TimeoutError(log.read_text()[-2000:])
-
-
-def _is_up(process: subprocess.Popen[bytes], log: Path, address: str) -> bool:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if b"Ray runtime started" in log.read_bytes():
-            with suppress(FtlError):
-                ray_http.check_reachable(Endpoint(address, TOKEN))
-                return True
-        time.sleep(0.2)
-    return False

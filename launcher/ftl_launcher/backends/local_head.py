@@ -46,7 +46,7 @@ _MAX_TEMP_PATH = 40
 """Ray puts sockets about 60 characters below its folder, and a socket's path may have 107."""
 _OBJECT_STORE_MB = 200
 """Batches do not travel through Ray's object store; FTL_RAY_OBJECT_STORE_MB changes it."""
-_PORT_NAMES = (
+PORT_NAMES = (
     "port",
     "dashboard-port",
     "dashboard-agent-listen-port",
@@ -99,14 +99,14 @@ def _start_ray(run_dir: RunDir, plan: RunPlan, temp_dir: Path) -> tuple[subproce
     """Start a head on free ports; another process may take one in between, or Ray give up: try again with others."""
     token = run_dir.token(plan.launch_number)
     for attempt in range(1, _START_TRIES + 1):
-        ports = free_ports(len(_PORT_NAMES))
-        numbered = dict(zip(_PORT_NAMES, ports, strict=True))
+        ports = free_ports(len(PORT_NAMES))
+        numbered = dict(zip(PORT_NAMES, ports, strict=True))
         endpoint = Endpoint(f"http://127.0.0.1:{numbered['dashboard-port']}", token.read_text())
         written = run_dir.head_log.stat().st_size
         ray = subprocess.Popen(
             _ray_command(plan, numbered, temp_dir), stdin=subprocess.DEVNULL, preexec_fn=_die_with_watchdog
         )
-        if _becomes_ready(ray, endpoint, run_dir.head_log, written):
+        if becomes_ready(ray, endpoint, run_dir.head_log, written):
             return ray, endpoint
         sys.stdout.write(f"ftl: Ray did not come up on ports {ports} (try {attempt} of {_START_TRIES})\n")
         sys.stdout.flush()
@@ -146,7 +146,7 @@ def free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def _becomes_ready(ray: subprocess.Popen[bytes], endpoint: Endpoint, log: Path, written: int) -> bool:
+def becomes_ready(ray: subprocess.Popen[bytes], endpoint: Endpoint, log: Path, written: int) -> bool:
     """The dashboard answers before the node has joined, and where that takes 30 s (a busy machine) Ray gives up."""
     deadline = time.monotonic() + _READY_TIMEOUT_S
     while time.monotonic() < deadline and ray.poll() is None:
