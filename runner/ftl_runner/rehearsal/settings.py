@@ -41,7 +41,7 @@ _OF_GPUS = re.compile(
     r"|use_scattermoe|use_sonicmoe|torch_compile\w*|bf16|fp16|tf32|bfloat16|float16|fp8|dpo_use_liger_kernel"
     r"|attn_implementation|activation_offloading|layer_offloading|torch_empty_cache_steps"
 )
-_GPU_PLUGINS = re.compile(r"liger|cut_cross_entropy|spectrum\.gpu", re.IGNORECASE)
+_GPU_PLUGINS = re.compile(r"liger|cut_cross_entropy", re.IGNORECASE)
 
 
 @dataclass
